@@ -1,0 +1,189 @@
+//! The control contract between the daemon and everything that talks to it: types, and a client for the Unix socket.
+//!
+//! Every path is under `/v1`; bodies are JSON. Errors are [`ApiError`] with a status that tells whose fault it is.
+
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/sessions`: what a new session shall be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CreateSession {
+    /// The name; made from the prompt or the command when absent.
+    pub name: Option<String>,
+    /// `read-only` or `read-write`; absent means read-write.
+    pub access_mode: Option<String>,
+    /// `local` for now.
+    pub backend: Option<String>,
+    /// `claude`, `codex`, `gemini` or `none`; absent with a command means `custom`.
+    pub agent: Option<String>,
+    /// Absolute path of the repository.
+    pub repo: Option<String>,
+    /// What the agent shall do.
+    pub prompt: Option<String>,
+    /// The command run by the daemon, if any. Empty: no process of its own.
+    pub command: Vec<String>,
+    /// The only credentials the session may use; absent means all.
+    pub credentials: Option<Vec<String>>,
+    /// The only hosts the session may reach; absent means all.
+    pub allow_hosts: Option<Vec<String>>,
+    /// Whether the session ends when its creator's connection or process does (`run`).
+    pub ephemeral: bool,
+    /// The creator's process, for `ephemeral`.
+    pub owner_pid: Option<u32>,
+}
+
+/// A session as listings show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// Eight hexadecimal digits.
+    pub id: String,
+    /// The name.
+    pub name: String,
+    /// `running`, `exited`, `stopped` or `ready` (no process of its own).
+    pub status: String,
+    /// `read-only` or `read-write`.
+    pub access_mode: String,
+    /// `local`.
+    pub backend: String,
+    /// `claude`, `codex`, `gemini`, `custom`, `none`.
+    pub agent: String,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// The repository, if any.
+    pub repo: Option<String>,
+    /// The exit code of the session's process, once known.
+    pub exit_code: Option<i32>,
+    /// The only credentials it may use; absent means all.
+    pub credentials: Option<Vec<String>>,
+    /// The only hosts it may reach; absent means all.
+    pub allow_hosts: Option<Vec<String>>,
+    /// Requests since the daemon started.
+    pub requests: u64,
+    /// Denials since the daemon started.
+    pub denials: u64,
+    /// Placeholder sightings since the daemon started.
+    pub alarms: u64,
+}
+
+/// `GET /v1/sessions/{name}/env`: everything a child of the session gets, in order. Holds a fresh session token in the proxy URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEnv {
+    /// Variables to set.
+    pub set: Vec<(String, String)>,
+    /// Variables to remove from an inherited environment.
+    pub unset: Vec<String>,
+}
+
+/// `PUT /v1/sessions/{name}/access-mode`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetAccessMode {
+    /// `read-only` or `read-write`.
+    pub access_mode: String,
+}
+
+/// One row of `GET /v1/credentials` and of `config credentials --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialInfo {
+    /// Short name.
+    pub name: String,
+    /// Name for people.
+    pub title: String,
+    /// Whether it can be injected (an unresolved 1Password reference counts).
+    pub available: bool,
+    /// The source that won: `env GITHUB_TOKEN`, `1password op://…` (without field value), `file …`.
+    pub source: Option<String>,
+    /// Sources that also define it, lower in priority.
+    pub shadowed: Vec<String>,
+    /// Where it may go.
+    pub hosts: Vec<String>,
+    /// Four hexadecimal digits of its hash, when the value is known.
+    pub fingerprint: Option<String>,
+    /// Last injection, RFC 3339.
+    pub last_used: Option<String>,
+    /// What is wrong, and what to do.
+    pub problem: Option<String>,
+}
+
+/// `POST /v1/explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// The method.
+    pub method: String,
+    /// An absolute URL.
+    pub url: String,
+    /// The session's name; absent means `default`.
+    pub session: Option<String>,
+}
+
+/// The decision a request would meet, without sending it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Whether it would be forwarded.
+    pub allowed: bool,
+    /// The denial's code, or why it is allowed.
+    pub reason: String,
+    /// The rule or exception that decided.
+    pub rule: Option<String>,
+    /// The service the origin belongs to.
+    pub service: Option<String>,
+    /// The credential the rule names.
+    pub credential: Option<String>,
+    /// Where its secret would come from.
+    pub source: Option<String>,
+    /// Whether a secret would go out on a request that carries no credential.
+    pub auth_injected: bool,
+    /// `read`, `write`, `mint` or the exception's name.
+    pub class: String,
+    /// The session asked about.
+    pub session: String,
+    /// Its mode.
+    pub access_mode: String,
+    /// The whole denial as the agent would see it.
+    pub denial: Option<serde_json::Value>,
+}
+
+/// `GET /health` (no auth). 200 only when everything is up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok` or `degraded`.
+    pub status: String,
+    /// The daemon's version.
+    pub version: String,
+    /// Seconds since start.
+    pub uptime_s: u64,
+    /// How many sessions exist, `default` included.
+    pub sessions: usize,
+    /// Per part (`ca`, `audit`, `proxy`, `control`): `up`, or what is wrong.
+    pub listeners: std::collections::BTreeMap<String, String>,
+}
+
+/// `GET /v1/daemon`: where the running daemon lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonInfo {
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// The home directory it owns.
+    pub home: String,
+    /// The proxy's `ip:port`.
+    pub proxy: String,
+    /// The audit log.
+    pub audit_log: String,
+    /// Seconds since start.
+    pub uptime_s: u64,
+}
+
+/// Any error answer of the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{error}")]
+pub struct ApiError {
+    /// What happened, where.
+    pub error: String,
+    /// Stable: `no_such_session`, `session_exists`, `bad_request`, `backend`, `unauthorized`, `internal`.
+    pub code: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}

@@ -1,0 +1,2 @@
+//! The credential proxy for AI coding agents.
+fn main() {}

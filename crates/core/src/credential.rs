@@ -1,0 +1,161 @@
+//! The names under which credentials are configured.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A credential's short name (`github`, or the name of a `[[credential]]`): 1 to 63 of `a-z 0-9 - _`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CredentialName(Arc<str>);
+
+impl CredentialName {
+    /// Parses a name; it may stand in a placeholder, a file name and a table unescaped.
+    pub fn parse(text: &str) -> Result<Self, BadCredentialName> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+        ((1..=63).contains(&text.len()) && text.bytes().all(plain)).then(|| Self(text.into())).ok_or(BadCredentialName)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One of the ten built-in credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CredentialKind {
+    /// GitHub.
+    Github,
+    /// Anthropic, OAuth token or API key.
+    Anthropic,
+    /// OpenAI.
+    Openai,
+    /// PagerDuty.
+    Pagerduty,
+    /// Sentry.
+    Sentry,
+    /// Grafana.
+    Grafana,
+    /// npm.
+    Npm,
+    /// Docker Hub.
+    Docker,
+    /// Kubernetes.
+    Kubernetes,
+    /// Talos.
+    Talos,
+}
+
+/// A built-in credential's names everywhere a user meets it.
+#[derive(Debug, Clone, Copy)]
+pub struct KindNames {
+    /// Short name: audit log, `--credential`, rules.
+    pub name: &'static str,
+    /// Name for people.
+    pub title: &'static str,
+    /// The environment variable of the daemon that holds it.
+    pub env: &'static str,
+    /// Secret file name, and key under `[onepassword.credentials]`.
+    pub key: &'static str,
+    /// Variables a session gets its placeholder in.
+    pub session_env: &'static [&'static str],
+}
+
+impl CredentialKind {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Self; 10] = [
+        Self::Github,
+        Self::Anthropic,
+        Self::Openai,
+        Self::Pagerduty,
+        Self::Sentry,
+        Self::Grafana,
+        Self::Npm,
+        Self::Docker,
+        Self::Kubernetes,
+        Self::Talos,
+    ];
+
+    /// The table every listing derives from.
+    pub const fn names(self) -> KindNames {
+        match self {
+            Self::Github => names("github", "GitHub", "GITHUB_TOKEN", "github_token", &["GITHUB_TOKEN", "GH_TOKEN"]),
+            Self::Anthropic => names(
+                "anthropic",
+                "Anthropic",
+                "CLAUDE_CODE_OAUTH_TOKEN",
+                "anthropic_oauth_token",
+                &["CLAUDE_CODE_OAUTH_TOKEN"],
+            ),
+            Self::Openai => {
+                names("openai", "OpenAI/Codex", "OPENAI_API_KEY", "openai_api_key", &["OPENAI_API_KEY", "CODEX_API_KEY"])
+            }
+            Self::Pagerduty => names(
+                "pagerduty",
+                "PagerDuty",
+                "PAGERDUTY_TOKEN",
+                "pagerduty_token",
+                &["PAGERDUTY_TOKEN", "PAGERDUTY_API_KEY", "PAGERDUTY_USER_API_KEY"],
+            ),
+            Self::Sentry => names(
+                "sentry",
+                "Sentry",
+                "SENTRY_AUTH_TOKEN",
+                "sentry_auth_token",
+                &["SENTRY_AUTH_TOKEN", "SENTRY_ACCESS_TOKEN"],
+            ),
+            Self::Grafana => names(
+                "grafana",
+                "Grafana",
+                "GRAFANA_API_KEY",
+                "grafana_api_key",
+                &["GRAFANA_API_KEY", "GRAFANA_SERVICE_ACCOUNT_TOKEN"],
+            ),
+            Self::Npm => names("npm", "npm", "NPM_TOKEN", "npm_token", &["NPM_TOKEN"]),
+            Self::Docker => names("docker", "Docker Hub", "DOCKER_TOKEN", "docker_token", &["DOCKER_TOKEN"]),
+            Self::Kubernetes => names("kubernetes", "Kubernetes", "K8S_TOKEN", "k8s_token", &["K8S_TOKEN"]),
+            Self::Talos => names("talos", "Talos", "TALOS_TOKEN", "talos_token", &["TALOS_TOKEN"]),
+        }
+    }
+
+    /// The short name as a [`CredentialName`].
+    pub fn credential(self) -> CredentialName {
+        CredentialName(self.names().name.into())
+    }
+}
+
+const fn names(
+    name: &'static str,
+    title: &'static str,
+    env: &'static str,
+    key: &'static str,
+    session_env: &'static [&'static str],
+) -> KindNames {
+    KindNames { name, title, env, key, session_env }
+}
+
+impl fmt::Display for CredentialName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for CredentialName {
+    type Error = BadCredentialName;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<CredentialName> for String {
+    fn from(name: CredentialName) -> Self {
+        name.0.as_ref().into()
+    }
+}
+
+/// A text that names no credential.
+#[derive(Debug, thiserror::Error)]
+#[error("a credential name is 1 to 63 of `a-z`, `0-9`, `-` and `_`")]
+pub struct BadCredentialName;

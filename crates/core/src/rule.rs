@@ -1,0 +1,122 @@
+//! Rules: where a credential may go, on which surface and in what shape.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::HeaderName;
+use serde::{Deserialize, Serialize};
+
+use crate::credential::CredentialName;
+use crate::facts::Facts;
+use crate::host::{Host, HostPattern, Origin, Scheme};
+use crate::path::PathPattern;
+
+/// One row: this credential, to this origin and path, in this shape.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// The short service name for audit records (`github`, or the user-defined credential's name).
+    pub service: Arc<str>,
+    /// The credential that is injected.
+    pub credential: CredentialName,
+    /// The host; its port defaults to 443.
+    pub host: HostPattern,
+    /// Which paths of the host.
+    pub path: PathPattern,
+    /// How the secret is rendered.
+    pub shape: Shape,
+    /// When it is injected.
+    pub inject: InjectPolicy,
+}
+
+/// How a secret is put into a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shape {
+    /// `Authorization: Bearer S`; a client's `token` or `Bearer` scheme is kept when its placeholder is swapped.
+    Bearer,
+    /// `Authorization: Token token=S` (PagerDuty REST keys); `Bearer` is kept when the client chose it.
+    PagerdutyToken,
+    /// `Authorization: Basic base64(user:S)`; a user name sent by the client is kept.
+    Basic {
+        /// The user name when the client gave none.
+        user: Arc<str>,
+    },
+    /// Anthropic: an OAuth token (`sk-ant-oat…`) goes into `Authorization: Bearer` with the `oauth-2025-04-20` beta flag,
+    /// any other key into `x-api-key`; the header of the other kind is removed.
+    Anthropic,
+    /// `name: prefix S suffix`.
+    Header {
+        /// The field.
+        name: HeaderName,
+        /// Before the secret.
+        prefix: Arc<str>,
+        /// After the secret.
+        suffix: Arc<str>,
+    },
+    /// A query parameter.
+    Query {
+        /// The parameter's name.
+        key: Arc<str>,
+    },
+    /// A cookie.
+    Cookie {
+        /// The cookie's name.
+        name: Arc<str>,
+    },
+}
+
+/// When a credential is injected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InjectPolicy {
+    /// Absent: add. Own placeholder: swap. Anything else: leave.
+    #[default]
+    Auto,
+    /// Swap the own placeholder; never add.
+    Placeholder,
+    /// Replace whatever the client sent.
+    Always,
+}
+
+/// All rules in force, found by host.
+#[derive(Debug, Default)]
+pub struct RuleSet {
+    exact: HashMap<Host, Vec<Arc<Rule>>>,
+    wildcard: Vec<Arc<Rule>>,
+}
+
+impl RuleSet {
+    /// Indexes `rules`; of several that match one request the first wins.
+    pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
+        let mut set = Self::default();
+        for rule in rules.into_iter().map(Arc::new) {
+            match rule.host.exact() {
+                Some(host) => set.exact.entry(host.clone()).or_default().push(rule),
+                None => set.wildcard.push(rule),
+            }
+        }
+        set
+    }
+
+    /// The rule for a request: TLS, exact host, port and path, or none.
+    pub fn find(&self, facts: &Facts<'_>) -> Option<&Arc<Rule>> {
+        self.of_origin(facts.origin).find(|rule| rule.path.matches(facts.path, facts.query))
+    }
+
+    /// All rules of an origin. Plain http has none.
+    pub fn of_origin<'a, 'o>(&'a self, origin: &'o Origin) -> impl Iterator<Item = &'a Arc<Rule>> + use<'a, 'o> {
+        let exact = self.exact.get(&origin.host).into_iter().flatten();
+        exact.chain(&self.wildcard).filter(|rule| {
+            origin.scheme == Scheme::Https && rule.host.matches(&origin.host, origin.port, Scheme::Https.default_port())
+        })
+    }
+
+    /// The service name audit records give this origin, if any rule knows it.
+    pub fn service_of(&self, origin: &Origin) -> Option<&Arc<str>> {
+        self.of_origin(origin).next().map(|rule| &rule.service)
+    }
+
+    /// Every rule, for listings.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.exact.values().flatten().chain(&self.wildcard)
+    }
+}

@@ -1,0 +1,1 @@
+//! The daemon: owns the home directory, the credentials and the sessions

@@ -1,0 +1,3 @@
+//! The data path: accept, intercept, decide, inject, forward, record
+
+pub mod snapshot;

@@ -1,0 +1,90 @@
+//! The immutable view a request is decided on. The daemon swaps it whole; a request keeps the one it began with.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use clauderon_core::config::PolicySettings;
+use clauderon_core::credential::CredentialName;
+use clauderon_core::placeholder::PlaceholderTable;
+use clauderon_core::rule::RuleSet;
+use clauderon_core::secret::Secret;
+use clauderon_core::session::{Session, SessionId, SessionName};
+
+/// Sessions, rules and settings at one moment.
+pub struct Snapshot {
+    /// Who may call.
+    pub sessions: Sessions,
+    /// Where credentials may go.
+    pub rules: RuleSet,
+    /// Every placeholder of every session.
+    pub placeholders: PlaceholderTable,
+    /// What modes permit.
+    pub policy: PolicySettings,
+}
+
+/// All sessions, found the three ways a caller can be known.
+#[derive(Default)]
+pub struct Sessions {
+    by_id: HashMap<SessionId, Arc<Session>>,
+    by_name: HashMap<SessionName, SessionId>,
+    /// SHA-256 of a session token; a session may have several.
+    by_token: HashMap<[u8; 32], SessionId>,
+}
+
+impl Sessions {
+    /// Adds a session with the hashes of its tokens.
+    pub fn insert(&mut self, session: Arc<Session>, token_hashes: impl IntoIterator<Item = [u8; 32]>) {
+        self.by_token.extend(token_hashes.into_iter().map(|hash| (hash, session.id.clone())));
+        self.by_name.insert(session.name.clone(), session.id.clone());
+        self.by_id.insert(session.id.clone(), session);
+    }
+
+    /// The session with this identity.
+    pub fn by_id(&self, id: &SessionId) -> Option<&Arc<Session>> {
+        self.by_id.get(id)
+    }
+
+    /// The session with this name.
+    pub fn by_name(&self, name: &SessionName) -> Option<&Arc<Session>> {
+        self.by_id(self.by_name.get(name)?)
+    }
+
+    /// The session whose token this is, if it also has that name. Looking up by hash tells a timer nothing about the token.
+    pub fn by_token(&self, name: &str, token: &str) -> Option<&Arc<Session>> {
+        let hash = clauderon_core::digest::sha256(&[token.as_bytes()]);
+        self.by_id(self.by_token.get(&hash)?).filter(|session| session.name.as_str() == name)
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
+
+/// Where secrets come from; the proxy asks only when a permit needs one.
+pub trait SecretBook: Send + Sync + 'static {
+    /// What is known without waiting.
+    fn peek(&self, name: &CredentialName) -> Known;
+    /// Resolves a credential that is [`Known::Unresolved`] (1Password), single flight.
+    fn resolve<'a>(&'a self, name: &'a CredentialName) -> Pin<Box<dyn Future<Output = Resolved> + Send + 'a>>;
+}
+
+/// What a credential's sources say without waiting.
+pub enum Known {
+    /// The secret in force.
+    Ready(Arc<Secret>),
+    /// Configured, but must be asked for.
+    Unresolved,
+    /// No source defines it.
+    Absent,
+}
+
+/// A secret, or why a configured credential cannot be had (for people, without the value).
+pub type Resolved = Result<Arc<Secret>, String>;

@@ -1,0 +1,1 @@
+//! Origins, clients and rigs for clauderon's tests
