@@ -5,12 +5,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use clauderon_core::config::PolicySettings;
+use clauderon_core::config::Settings;
 use clauderon_core::credential::CredentialName;
 use clauderon_core::placeholder::PlaceholderTable;
 use clauderon_core::rule::RuleSet;
 use clauderon_core::secret::Secret;
 use clauderon_core::session::{Session, SessionId, SessionName};
+
+use crate::tls::client::UpstreamTls;
 
 /// Sessions, rules and settings at one moment.
 pub struct Snapshot {
@@ -20,8 +22,10 @@ pub struct Snapshot {
     pub rules: RuleSet,
     /// Every placeholder of every session.
     pub placeholders: PlaceholderTable,
-    /// What modes permit.
-    pub policy: PolicySettings,
+    /// `proxy.toml` as it stands.
+    pub settings: Arc<Settings>,
+    /// How origins are verified; rebuilt when `upstream.ca_file` changes.
+    pub upstream_tls: Arc<UpstreamTls>,
 }
 
 /// All sessions, found the three ways a caller can be known.
