@@ -110,12 +110,37 @@ impl HttpBody for Counted {
 /// A response body; its end, failure or abandonment is the end of the exchange, and writes the audit record.
 pub(crate) struct Observed {
     body: Body,
-    exchange: Exchange,
+    /// `None` for the daemon's own replies, which concern no origin.
+    exchange: Option<Exchange>,
 }
 
 impl Observed {
     pub(crate) fn new(body: Body, exchange: Exchange) -> Self {
-        Self { body, exchange }
+        Self { body, exchange: Some(exchange) }
+    }
+
+    /// A body that is nobody's request.
+    pub(crate) fn unrecorded(body: Body) -> Self {
+        Self { body, exchange: None }
+    }
+
+    /// The counter of bytes sent upstream, for a relay.
+    pub(crate) fn sent(&self) -> Arc<AtomicU64> {
+        self.exchange.as_ref().map(Exchange::request_bytes).unwrap_or_default()
+    }
+
+    /// Counts bytes a relay gave to the agent.
+    pub(crate) fn received(&mut self, bytes: usize) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.count_response(bytes);
+        }
+    }
+
+    /// Ends the account of a relay.
+    pub(crate) fn finished(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.complete();
+        }
     }
 }
 
@@ -125,10 +150,12 @@ impl HttpBody for Observed {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => self.exchange.count_response(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(error)) => self.exchange.fail(error.as_ref()),
-            None => self.exchange.complete(),
+        if let Some(exchange) = &mut self.exchange {
+            match &frame {
+                Some(Ok(frame)) => exchange.count_response(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(error)) => exchange.fail(error.as_ref()),
+                None => exchange.complete(),
+            }
         }
         Poll::Ready(frame)
     }
@@ -145,7 +172,7 @@ impl HttpBody for Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         if self.body.is_end_stream() {
-            self.exchange.complete();
+            self.finished();
         }
     }
 }
