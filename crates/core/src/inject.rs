@@ -35,6 +35,7 @@ pub struct Injected {
 /// Looks through a permitted request for placeholders and decides what its rules do.
 ///
 /// A placeholder that is another session's, or stands anywhere but on the surface of a rule for this request, is a denial.
+#[expect(clippy::needless_pass_by_value, reason = "a permit is good for one request")]
 pub fn plan(permit: Permit, parts: &Parts, session: &Session, table: &PlaceholderTable) -> Result<Plan, Denial> {
     let seen = look::placeholders(parts, session, table);
     if seen.is_empty() {

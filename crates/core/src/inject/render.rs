@@ -159,12 +159,12 @@ impl Swap<'_> {
         let swap = |pair: &str| match pair.split_once('=') {
             Some((name, value)) if decode(name) == key && self.stands_in(&decode(value)) => {
                 let plain = self.replace(decode(value).as_bytes());
-                format!("{name}={}", escaped(&String::from_utf8_lossy(&plain)))
+                format!("{name}={}", *escaped(&String::from_utf8_lossy(&plain)))
             }
             Some(_) | None => pair.to_owned(),
         };
         let query: Vec<_> = parts.uri.query().unwrap_or_default().split('&').map(swap).collect();
-        set_query(parts, &query.join("&"))
+        set_query(parts, &Zeroizing::new(query.join("&")))
     }
 
     fn stands_in(&self, text: &str) -> bool {
@@ -238,7 +238,7 @@ fn is_rest_key(secret: &Secret) -> bool {
 
 /// Basic for a registry: the client's user, else the configured one, else the one the secret brings along.
 fn registry(sent: &str, configured: Option<&str>, secret: &Secret) -> Result<HeaderValue, Fault> {
-    let (own, token) = secret.expose().split_once(':').unwrap_or(("", secret.expose()));
+    let (own, token) = secret.expose().split_once(':').unwrap_or_else(|| ("", secret.expose()));
     let sent = Some(sent).filter(|user| *user != "clauderon");
     let user = [sent, configured, Some(own)].into_iter().flatten().find(|user| !user.is_empty());
     basic(user.ok_or(Fault::NoUser)?, token)
@@ -265,12 +265,11 @@ fn sensitive(bytes: &[u8]) -> Result<HeaderValue, Fault> {
 }
 
 fn add_query(parts: &mut Parts, key: &str, secret: &Secret) -> Result<(), Fault> {
-    let own = format!("{}={}", escaped(key), escaped(secret.expose()));
+    let own = Zeroizing::new([escaped(key).as_str(), "=", &escaped(secret.expose())].concat());
     let query = parts.uri.query().unwrap_or_default();
     let others = query.split('&').filter(|pair| !pair.is_empty() && pairs(pair).all(|(name, _)| decode(name) != key));
     let all: Vec<&str> = others.chain([own.as_str()]).collect();
-    let query = all.join("&");
-    set_query(parts, &query)
+    set_query(parts, &Zeroizing::new(all.join("&")))
 }
 
 fn set_query(parts: &mut Parts, query: &str) -> Result<(), Fault> {
@@ -292,8 +291,8 @@ fn add_cookie(headers: &mut HeaderMap, name: &str, secret: &Secret) -> Result<()
     Ok(())
 }
 
-fn escaped(text: &str) -> String {
-    utf8_percent_encode(text, ESCAPED).to_string()
+fn escaped(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(utf8_percent_encode(text, ESCAPED).to_string())
 }
 
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
