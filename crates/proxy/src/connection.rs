@@ -12,7 +12,7 @@ use clauderon_core::policy;
 use clauderon_core::session::{Session, SessionId, SessionName};
 use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response};
-use http_body_util::BodyExt as _;
+use http_body_util::BodyExt;
 
 use crate::Proxy;
 use crate::body::{Body, Observed};
@@ -175,12 +175,14 @@ impl Connection {
         let seat = self.proxy.seats.of(&session.id);
         let refuse = |denial| (denial, Some(seat.clone()));
         let text = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
-        let target = Authority::parse(text).map_err(|_| refuse(malformed("a CONNECT target that is no host and port")))?;
+        let target =
+            Authority::parse(text).map_err(|_| refuse(malformed("a CONNECT target that is no host and port")))?;
         let port = target.port.ok_or_else(|| refuse(malformed("a CONNECT target without a port")))?;
         let origin = target.clone().origin(Scheme::Https);
         policy::check_host(&origin, session, &snapshot.settings.policy).map_err(refuse)?;
         let place = seat.take_place(self.limits().max_connections_per_session);
-        let place = place.ok_or_else(|| refuse(Denial::new(DenialCode::TooBusy, "the session has too many connections")))?;
+        let place =
+            place.ok_or_else(|| refuse(Denial::new(DenialCode::TooBusy, "the session has too many connections")))?;
         Ok(Tunnel { seat: seat.clone(), target, port, place })
     }
 
@@ -204,13 +206,19 @@ impl Connection {
     }
 
     /// Who is calling, in the order of trust: the socket, proxy credentials, the process's user.
-    fn identify<'s>(&self, caller: &Caller, headers: &HeaderMap, snapshot: &'s Snapshot) -> Result<&'s Arc<Session>, Denial> {
+    fn identify<'s>(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+        snapshot: &'s Snapshot,
+    ) -> Result<&'s Arc<Session>, Denial> {
         match caller {
             Caller::Socket(id) => snapshot.sessions.by_id(id).ok_or_else(|| unauthorized("this session has ended")),
             Caller::Tcp { peer, local, same_user } => match headers.get(PROXY_AUTHORIZATION) {
                 Some(value) => by_credentials(value.as_bytes(), snapshot),
                 None => {
-                    let open = snapshot.settings.anonymous == Anonymous::SameUser && peer.ip().to_canonical().is_loopback();
+                    let open =
+                        snapshot.settings.anonymous == Anonymous::SameUser && peer.ip().to_canonical().is_loopback();
                     let known = open && *same_user.get_or_init(|| peer::same_user(*peer, *local));
                     let default = SessionName::parse(SessionName::DEFAULT).ok();
                     let session = default.filter(|_| known).and_then(|name| snapshot.sessions.by_name(&name));
@@ -245,7 +253,8 @@ impl Connection {
 /// `Basic name:token` (RFC 7617).
 fn by_credentials<'s>(value: &[u8], snapshot: &'s Snapshot) -> Result<&'s Arc<Session>, Denial> {
     let encoded = value.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case(b"basic ")).and_then(|_| value.get(6..));
-    let decoded = encoded.and_then(|encoded| STANDARD.decode(encoded).ok()).and_then(|text| String::from_utf8(text).ok());
+    let decoded =
+        encoded.and_then(|encoded| STANDARD.decode(encoded).ok()).and_then(|text| String::from_utf8(text).ok());
     let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
     pair.and_then(|(name, token)| snapshot.sessions.by_token(name, token))
         .ok_or_else(|| unauthorized("no session has this name and token"))

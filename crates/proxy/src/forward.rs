@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::host::{Origin, Scheme};
 use clauderon_core::inject::Injected;
+use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, Response, Uri, Version};
+use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body::Body as _;
 
 use crate::Proxy;
@@ -65,7 +66,9 @@ impl Route<'_> {
                 Outcome::Unused(unused) => request = *unused,
                 Outcome::Failed(denial) => return Err(denial),
                 Outcome::Stale(denial) => match &spare {
-                    Some(parts) => request = Request::from_parts(parts.clone(), Counted::new(Body::Empty, self.sent.clone())),
+                    Some(parts) => {
+                        request = Request::from_parts(parts.clone(), Counted::new(Body::Empty, self.sent.clone()))
+                    }
                     None => return Err(denial),
                 },
             }
@@ -78,8 +81,11 @@ impl Route<'_> {
         let request = Request::from_parts(injected.into_parts(), Counted::new(Body::Empty, self.sent.clone()));
         let connection = self.dial_http1().await?;
         let mut request = self.fit(request, Version::HTTP_11)?;
-        request.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("upgrade"));
-        request.headers_mut().insert(http::header::UPGRADE, http::HeaderValue::from_static("websocket"));
+        let headers = request.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        // Without extensions frames stay plain, so that they can be read on the way.
+        headers.remove(SEC_WEBSOCKET_EXTENSIONS);
         let limit = self.snapshot.settings.upstream.response_timeout;
         let answer = tokio::time::timeout(limit, send_upgrade(connection, request)).await;
         answer.map_err(|_| self.timed_out())?.map_err(|error| self.broken(&error))
@@ -187,7 +193,8 @@ impl Route<'_> {
     fn timed_out(&self) -> Denial {
         let limit = self.snapshot.settings.upstream.response_timeout;
         let message = format!("{} did not answer within {limit:?}", self.origin.host);
-        Denial::new(DenialCode::UpstreamTimeout, message).hint("raise `upstream.response_timeout` if the origin is slow by nature")
+        Denial::new(DenialCode::UpstreamTimeout, message)
+            .hint("raise `upstream.response_timeout` if the origin is slow by nature")
     }
 
     fn broken(&self, error: &(dyn std::error::Error + 'static)) -> Denial {
@@ -212,13 +219,15 @@ fn target(parts: &Parts, origin: &Origin, authority: &str) -> Result<Uri, Denial
 
 /// Whether an error means that the origin closed before it answered.
 fn closed_early(error: &hyper::Error) -> bool {
-    let reset = causes(error).filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|io| {
-        matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
-    });
+    let reset = causes(error)
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe));
     error.is_incomplete_message() || error.is_canceled() || error.is_closed() || reset
 }
 
-fn causes<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
     std::iter::successors(Some(error), |error| error.source())
 }
 

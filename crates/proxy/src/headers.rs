@@ -4,15 +4,18 @@
 //! would tell every origin that an agent is behind the request. Loops are caught by never dialling our own listeners.
 
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 /// Removes what RFC 9110 § 7.6.1 says a proxy must not forward, keeping `TE: trailers` (§ 10.1.4).
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
-    let trailers = headers.get_all(TE).iter().filter_map(|te| te.to_str().ok()).any(|te| {
-        te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-    });
+    let trailers = headers
+        .get_all(TE)
+        .iter()
+        .filter_map(|te| te.to_str().ok())
+        .any(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")));
     strip_connection(headers);
     headers.remove(PROXY_AUTHORIZATION);
     if trailers {
@@ -43,7 +46,7 @@ fn strip_connection(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in HOP_BY_HOP {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }
@@ -65,8 +68,14 @@ pub(crate) fn fit_version(headers: &mut HeaderMap, version: Version, authority: 
     }
 }
 
-static HOP_BY_HOP: [HeaderName; 6] =
-    [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection")];
+static HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
 
 /// A client may not have the proxy drop what the origin frames, routes or decides by.
 static END_TO_END: [HeaderName; 4] = [HOST, CONTENT_LENGTH, COOKIE, http::header::AUTHORIZATION];
@@ -84,7 +93,12 @@ mod tests {
 
     #[test]
     fn named_fields_go_but_not_the_ones_that_matter() {
-        let mut headers = map(&[("connection", "close, X-Hop, Authorization"), ("x-hop", "1"), ("authorization", "a"), ("te", "gzip, trailers")]);
+        let mut headers = map(&[
+            ("connection", "close, X-Hop, Authorization"),
+            ("x-hop", "1"),
+            ("authorization", "a"),
+            ("te", "gzip, trailers"),
+        ]);
         strip_request(&mut headers);
         assert_eq!(headers, map(&[("authorization", "a"), ("te", "trailers")]));
     }

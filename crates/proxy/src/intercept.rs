@@ -105,4 +105,3 @@ async fn peek(socket: &mut Socket) -> io::Result<Option<u8>> {
 
 /// The record type every TLS connection begins with (RFC 8446 § 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
-

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,7 +61,7 @@ pub struct Proxy {
     seats: Seats,
     connections: Arc<Semaphore>,
     /// Makes request ids unique across restarts.
-    run: u32,
+    run: u64,
     requests: AtomicU64,
 }
 
@@ -84,8 +85,6 @@ impl Proxy {
     /// A proxy that listens nowhere yet. Must be called inside a tokio runtime.
     pub fn new(parts: ProxyParts) -> Result<Arc<Self>, LeafError> {
         let limit = parts.snapshot.load().settings.limits.max_connections;
-        let mut run = [0; 4];
-        aws_lc_rs::rand::fill(&mut run).map_err(|_| LeafError::NoRandomness)?;
         let proxy = Arc::new(Self {
             leaves: LeafCache::new(parts.issuer)?,
             snapshot: parts.snapshot,
@@ -96,7 +95,7 @@ impl Proxy {
             pool: Pool::default(),
             seats: Seats::default(),
             connections: Arc::new(Semaphore::new(limit)),
-            run: u32::from_be_bytes(run),
+            run: RandomState::new().build_hasher().finish(),
             requests: AtomicU64::new(0),
         });
         tokio::spawn(sweep(Arc::downgrade(&proxy)));
@@ -131,7 +130,7 @@ impl Proxy {
     /// Opens a request's account.
     fn exchange(&self, seat: Option<&Arc<Seat>>) -> Exchange {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        Exchange::open(&self.audit, seat, format!("{:08x}-{number:x}", self.run))
+        Exchange::open(&self.audit, seat, format!("{:016x}-{number:x}", self.run))
     }
 }
 

@@ -44,7 +44,11 @@ pub(crate) async fn handle(call: Call<'_>, request: Request<Body>) -> Reply {
 }
 
 /// Read, classify, decide, inject, record, forward; each step takes what the one before it made.
-async fn attempt(call: &Call<'_>, request: Request<Body>, exchange: &mut Exchange) -> Result<respond::Answered, Denial> {
+async fn attempt(
+    call: &Call<'_>,
+    request: Request<Body>,
+    exchange: &mut Exchange,
+) -> Result<respond::Answered, Denial> {
     let (mut parts, body) = request.into_parts();
     target::describe(exchange.record(), &parts, &call.target);
     let snapshot = call.proxy.snapshot();
@@ -67,7 +71,14 @@ async fn attempt(call: &Call<'_>, request: Request<Body>, exchange: &mut Exchang
 
     let bucket = call.bucket(&origin);
     let sent = exchange.request_bytes();
-    let route = Route { proxy: call.proxy, snapshot: &snapshot, origin: &origin, bucket: &bucket, interim: call.interim, sent: &sent };
+    let route = Route {
+        proxy: call.proxy,
+        snapshot: &snapshot,
+        origin: &origin,
+        bucket: &bucket,
+        interim: call.interim,
+        sent: &sent,
+    };
     match upgrade {
         None => Ok(respond::Answered::plain(route.send(injected, body).await?)),
         Some(key) => websocket::upgrade(&route, injected, &key).await,

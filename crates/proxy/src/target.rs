@@ -50,7 +50,8 @@ impl Target<'_> {
 
 impl TunnelOrigin {
     fn check(&self, text: &str) -> Result<(), Denial> {
-        let named = Authority::parse(text).map_err(|_| malformed("an authority that is no host"))?.origin(self.origin.scheme);
+        let named =
+            Authority::parse(text).map_err(|_| malformed("an authority that is no host"))?.origin(self.origin.scheme);
         if named == self.origin { Ok(()) } else { Err(mismatch(&self.authority, text)) }
     }
 }

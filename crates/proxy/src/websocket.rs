@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::inject::Injected;
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -38,14 +38,13 @@ pub(crate) fn asks(parts: &Parts) -> Result<Option<HeaderValue>, Denial> {
 }
 
 /// Forwards a handshake. A 101 counts only if it answers this very request.
-pub(crate) async fn upgrade(route: &Route<'_>, mut injected: Injected, key: &HeaderValue) -> Result<Answered, Denial> {
-    // Without extensions frames stay plain, so that they can be read on the way.
-    injected.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
+pub(crate) async fn upgrade(route: &Route<'_>, injected: Injected, key: &HeaderValue) -> Result<Answered, Denial> {
     let (mut response, upgraded) = route.upgrade(injected).await?;
     let Some(upgraded) = upgraded else { return Ok(Answered::plain(response)) };
     let headers = response.headers_mut();
     let to_websocket = headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let accepts = headers.get(SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| accept.as_bytes() == accept_of(key).as_bytes());
+    let accepts =
+        headers.get(SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| accept.as_bytes() == accept_of(key).as_bytes());
     if !to_websocket || !accepts {
         let message = format!("{} answered 101 to something that was not asked", route.origin.host);
         return Err(Denial::new(DenialCode::UpstreamProtocol, message));

@@ -423,4 +423,3 @@ const MAX_SKIPPED_BODY: u64 = 64 * 1024;
 
 /// How long a closing connection may take to take its last reply.
 const LINGER: Duration = Duration::from_secs(1);
-

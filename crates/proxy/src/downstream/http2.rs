@@ -116,11 +116,8 @@ async fn send(reply: Reply, respond: &mut SendResponse<Bytes>) {
 
 fn with_body(request: Request<RecvStream>) -> Request<Body> {
     let (parts, stream) = request.into_parts();
-    let body = if stream.is_end_stream() {
-        Body::Empty
-    } else {
-        Body::Received(ReceivedBody::new(stream, &parts.headers))
-    };
+    let body =
+        if stream.is_end_stream() { Body::Empty } else { Body::Received(ReceivedBody::new(stream, &parts.headers)) };
     Request::from_parts(parts, body)
 }
 

@@ -99,7 +99,8 @@ impl Bucket {
     }
 
     fn sweep(&self) {
-        lock(&self.idle).retain_mut(|connection| connection.idle_since.elapsed() < IDLE_TIMEOUT && connection.is_ready());
+        lock(&self.idle)
+            .retain_mut(|connection| connection.idle_since.elapsed() < IDLE_TIMEOUT && connection.is_ready());
     }
 
     fn is_empty(&self) -> bool {
