@@ -147,7 +147,7 @@ impl Connection {
     }
 
     /// The reply to a head that could not be read.
-    pub(crate) fn refuse_unread(&self, denial: Denial) -> Reply {
+    pub(crate) fn refuse_unread(&self, denial: &Denial) -> Reply {
         let seat = match &self.role {
             Role::Tunnel { seat, .. } => Some(seat.clone()),
             Role::Refusing { seat, .. } => seat.clone(),
@@ -159,7 +159,7 @@ impl Connection {
             at_origin(exchange.record(), &tunnel.origin);
         }
         self.note_session(&mut exchange, seat.as_ref());
-        respond::deny(&denial, exchange)
+        respond::deny(denial, exchange)
     }
 
     fn connect(&self, caller: &Caller, request: &Request<Body>) -> Answer {

@@ -67,7 +67,7 @@ impl Route<'_> {
                 Outcome::Failed(denial) => return Err(denial),
                 Outcome::Stale(denial) => match &spare {
                     Some(parts) => {
-                        request = Request::from_parts(parts.clone(), Counted::new(Body::Empty, self.sent.clone()))
+                        request = Request::from_parts(parts.clone(), Counted::new(Body::Empty, self.sent.clone()));
                     }
                     None => return Err(denial),
                 },

@@ -57,6 +57,10 @@ pub(crate) fn fit_version(headers: &mut HeaderMap, version: Version, authority: 
         headers.remove(HOST);
         return;
     }
+    if headers.contains_key(TE) {
+        // RFC 9110 § 10.1.4: in HTTP/1 the field concerns this connection, and must say so.
+        headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+    }
     if let Ok(host) = HeaderValue::from_str(authority) {
         headers.insert(HOST, host);
     }

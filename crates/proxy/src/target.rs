@@ -36,6 +36,10 @@ impl Target<'_> {
     pub(crate) fn agree(&self, parts: &Parts) -> Result<Cow<'_, Origin>, Denial> {
         match self {
             Self::Tunnel(tunnel) => {
+                let scheme = tunnel.origin.scheme.as_str();
+                if let Some(other) = parts.uri.scheme_str().filter(|named| !named.eq_ignore_ascii_case(scheme)) {
+                    return Err(mismatch(&format!("{scheme}://{}", tunnel.authority), &format!("{other}://")));
+                }
                 for text in named(parts)? {
                     if !text.eq_ignore_ascii_case(&tunnel.authority) {
                         tunnel.check(text)?;

@@ -43,7 +43,7 @@ pub fn take_head(buffer: &mut BytesMut, scanned: &mut usize, limits: &Limits) ->
         return Err(too_large(buffer, limits));
     }
     *scanned = 0;
-    parse(buffer.split_to(end).freeze(), limits).map(Some)
+    parse(&buffer.split_to(end).freeze(), limits).map(Some)
 }
 
 /// A server should ignore one empty line before a request (RFC 9112 § 2.2); more than one is noise.
@@ -79,11 +79,11 @@ fn find_end(buffer: &[u8], scanned: &mut usize) -> Result<Option<usize>, Denial>
     Ok(None)
 }
 
-fn parse(head: Bytes, limits: &Limits) -> Result<Head, Denial> {
+fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Denial> {
     let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let slots = slots.get_mut(..limits.max_fields.min(MAX_FIELDS)).unwrap_or_default();
     let mut parsed = httparse::Request::new(slots);
-    match parsed.parse(&head) {
+    match parsed.parse(head) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Ok(_) => return Err(malformed("a request head that ends early")),
         Err(httparse::Error::TooManyHeaders) => {
@@ -97,8 +97,8 @@ fn parse(head: Bytes, limits: &Limits) -> Result<Head, Denial> {
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
         .map_err(|_| malformed("a method that is no token"))?;
-    let uri = parse_target(&head, parsed.path.unwrap_or_default(), &method, limits)?;
-    let headers = parse_fields(&head, parsed.headers)?;
+    let uri = parse_target(head, parsed.path.unwrap_or_default(), &method, limits)?;
+    let headers = parse_fields(head, parsed.headers)?;
     let framing = framing(&headers, version)?;
     check_host(&headers, version)?;
     let keep_alive = version == Version::HTTP_11 && !lists(&headers, "close");
