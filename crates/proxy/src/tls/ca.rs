@@ -343,3 +343,156 @@ pub(super) const BACK_DATED: Duration = Duration::days(1);
 const CA_LIFE: Duration = Duration::days(3650);
 
 const FILE_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+pub(super) mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// A CA made at `now`, with its files already gone.
+    pub(in crate::tls) fn issuer(now: OffsetDateTime) -> Issuer {
+        let home = Home::new();
+        Issuer::create(&home.cert, &home.key, now).unwrap()
+    }
+
+    struct Home {
+        folder: tempfile::TempDir,
+        cert: PathBuf,
+        key: PathBuf,
+    }
+
+    impl Home {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            Self { cert: folder.path().join("ca.pem"), key: folder.path().join("ca-key.pem"), folder }
+        }
+
+        fn issuer(&self) -> Result<Issuer, CaError> {
+            Issuer::load_or_create(&self.cert, &self.key)
+        }
+
+        fn fault(&self) -> CaError {
+            self.issuer().err().unwrap()
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_new_pair_is_private_and_is_loaded_again() {
+        let home = Home::new();
+        let made = home.issuer().unwrap();
+        assert_eq!((mode(&home.key), mode(&home.cert)), (0o600, 0o644));
+        assert_eq!(std::fs::read_dir(home.folder.path()).unwrap().count(), 2, "temporary files are left");
+        let loaded = home.issuer().unwrap();
+        assert_eq!(made.describe(), loaded.describe());
+        assert_eq!(loaded.certificate_pem(), std::fs::read_to_string(&home.cert).unwrap());
+    }
+
+    #[test]
+    fn openssl_reads_it_the_same_way() {
+        let home = Home::new();
+        let description = home.issuer().unwrap().describe();
+        let openssl = |args: &[&str]| {
+            let output = Command::new("openssl").args(args).arg(&home.cert).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        openssl(&["verify", "-x509_strict", "-check_ss_sig", "-CAfile", home.cert.to_str().unwrap()]);
+        let text = openssl(&["x509", "-noout", "-fingerprint", "-sha256", "-text", "-in"]);
+        for part in [&*description.fingerprint, "CA:TRUE, pathlen:0", "Certificate Sign, CRL Sign", "prime256v1"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(description.subject.starts_with("CN=clauderon local CA ("), "{}", description.subject);
+    }
+
+    #[test]
+    fn half_a_pair_is_named_and_kept() {
+        let home = Home::new();
+        home.issuer().unwrap();
+        let certificate = std::fs::read(&home.cert).unwrap();
+        std::fs::remove_file(&home.key).unwrap();
+        let fault = home.fault();
+        assert!(matches!(&fault, CaError::HalfPair { missing, .. } if *missing == home.key), "{fault}");
+        assert_eq!(std::fs::read(&home.cert).unwrap(), certificate);
+
+        let home = Home::new();
+        home.issuer().unwrap();
+        std::fs::remove_file(&home.cert).unwrap();
+        let fault = home.fault();
+        assert!(matches!(&fault, CaError::HalfPair { missing, .. } if *missing == home.cert), "{fault}");
+    }
+
+    #[test]
+    fn a_loose_key_is_refused_with_the_mend() {
+        let home = Home::new();
+        home.issuer().unwrap();
+        std::fs::set_permissions(&home.key, Permissions::from_mode(0o640)).unwrap();
+        let fault = home.fault().to_string();
+        assert!(fault.contains("mode 0640") && fault.contains("chmod 600 "), "{fault}");
+    }
+
+    #[test]
+    fn another_cas_key_is_refused() {
+        let (home, other) = (Home::new(), Home::new());
+        home.issuer().unwrap();
+        other.issuer().unwrap();
+        std::fs::copy(&other.key, &home.key).unwrap();
+        assert!(matches!(home.fault(), CaError::Mismatch { .. }));
+    }
+
+    #[test]
+    fn time_is_checked() {
+        let now = OffsetDateTime::now_utc();
+        let home = Home::new();
+        Issuer::create(&home.cert, &home.key, now - CA_LIFE - Duration::days(1)).unwrap();
+        assert!(matches!(home.fault(), CaError::Expired { .. }));
+        let home = Home::new();
+        Issuer::create(&home.cert, &home.key, now + Duration::days(2)).unwrap();
+        assert!(matches!(home.fault(), CaError::NotYetValid { .. }));
+    }
+
+    #[test]
+    fn a_server_certificate_is_no_ca() {
+        let home = Home::new();
+        home.issuer().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["example.com".to_owned()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(&home.cert, leaf.pem()).unwrap();
+        std::fs::write(&home.key, key.serialize_pem()).unwrap();
+        assert!(matches!(home.fault(), CaError::NotACa { .. }));
+    }
+
+    #[test]
+    fn garbage_is_named() {
+        let home = Home::new();
+        home.issuer().unwrap();
+        let key = std::fs::read(&home.key).unwrap();
+        std::fs::write(&home.key, "no key").unwrap();
+        assert!(matches!(home.fault(), CaError::BadKey { .. }));
+        std::fs::write(&home.key, vec![b'x'; FILE_MAX + 1]).unwrap();
+        assert!(matches!(home.fault(), CaError::Unreadable { .. }));
+        std::fs::write(&home.key, key).unwrap();
+        std::fs::write(&home.cert, "no certificate").unwrap();
+        assert!(matches!(home.fault(), CaError::BadCertificate { .. }));
+    }
+
+    #[test]
+    fn a_file_made_meanwhile_is_not_replaced() {
+        let home = Home::new();
+        std::fs::write(&home.key, "another's").unwrap();
+        assert!(matches!(
+            Issuer::create(&home.cert, &home.key, OffsetDateTime::now_utc()),
+            Err(CaError::Unwritable { .. })
+        ));
+        assert_eq!(std::fs::read(&home.key).unwrap(), b"another's");
+        assert!(matches!(
+            Issuer::load_or_create(Path::new("/nowhere/ca"), Path::new("/nowhere/key")),
+            Err(CaError::Unwritable { .. })
+        ));
+    }
+}

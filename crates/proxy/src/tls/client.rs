@@ -125,3 +125,52 @@ fn root_store(extra_roots: &[CertificateDer<'_>]) -> Result<RootCertStore, Roots
 
 /// Server names whose tickets are kept; an agent calls a few dozen origins.
 const RESUMED_NAMES_MAX: usize = 128;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use super::super::bundle::{bundle_pem, to_pem};
+    use super::super::ca::tests::issuer;
+    use super::*;
+
+    fn root() -> CertificateDer<'static> {
+        issuer(time::OffsetDateTime::now_utc()).certificate_der().clone()
+    }
+
+    #[test]
+    fn files_are_read_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (two, one) = (folder.path().join("two.pem"), folder.path().join("one.pem"));
+        let roots = [root(), root(), root()];
+        std::fs::write(&two, format!("# ours\n{}{}", to_pem(&roots[0]), to_pem(&roots[1]))).unwrap();
+        std::fs::write(&one, to_pem(&roots[2])).unwrap();
+        assert_eq!(load_roots(&[two, one]).unwrap(), roots);
+    }
+
+    #[test]
+    fn a_useless_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("roots.pem");
+        assert!(matches!(load_roots(&[&file]), Err(RootsError::Unreadable { .. })));
+        std::fs::write(&file, "nothing").unwrap();
+        assert!(matches!(load_roots(&[&file]), Err(RootsError::Empty { .. })));
+        std::fs::write(&file, to_pem(&root()) + &to_pem(&CertificateDer::from(vec![1, 2, 3]))).unwrap();
+        assert!(matches!(load_roots(&[&file]), Err(RootsError::Unusable { position: 2, .. })));
+    }
+
+    #[test]
+    fn both_configurations_offer_their_protocols() {
+        let tls = UpstreamTls::new(&[root()]).unwrap();
+        assert_eq!(tls.http1.alpn_protocols, [b"http/1.1".to_vec()]);
+        assert_eq!(tls.http2.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+    }
+
+    #[test]
+    fn the_bundle_ends_with_our_ca_and_is_all_certificates() {
+        let (ours, extra) = (issuer(time::OffsetDateTime::now_utc()), root());
+        let bundle = bundle_pem(&ours, std::slice::from_ref(&extra));
+        let parsed: Vec<_> = CertificateDer::pem_slice_iter(bundle.as_bytes()).map(Result::unwrap).collect();
+        let expected = [system_roots(), vec![extra, ours.certificate_der().clone()]].concat();
+        assert_eq!(parsed, expected);
+    }
+}
