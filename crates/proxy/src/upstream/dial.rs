@@ -348,3 +348,7 @@ impl AsyncWrite for Dialed {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;

@@ -65,6 +65,8 @@ pub(crate) enum CertificateFault {
     WrongName(Vec<String>),
     /// No trusted root issued it.
     UnknownIssuer,
+    /// A trusted root has its issuer's name, but another key: usually a CA that was made anew.
+    WrongIssuerKey,
     /// It was withdrawn.
     Revoked,
     /// Anything else, in rustls's words.
@@ -150,6 +152,7 @@ impl CertificateFault {
             Self::UnknownIssuer => {
                 Some("if the issuer is your organisation's, add its root to `upstream.ca_file` in proxy.toml")
             }
+            Self::WrongIssuerKey => Some("if the issuer's CA was made anew, replace its root in `upstream.ca_file`"),
             Self::NotYetValid(_) | Self::Expired(_) => Some("check the clock of the machine that runs clauderon"),
             Self::WrongName(_) | Self::Revoked | Self::Other(_) => None,
         }
@@ -168,6 +171,7 @@ impl From<&CertificateError> for CertificateFault {
                 Self::WrongName(presented.iter().take(NAMES_SHOWN).map(|name| shown_name(name)).collect())
             }
             CertificateError::UnknownIssuer => Self::UnknownIssuer,
+            CertificateError::BadSignature => Self::WrongIssuerKey,
             CertificateError::Revoked => Self::Revoked,
             // What `openssl req -x509` makes: its own issuer, and a CA.
             CertificateError::Other(fault) if fault.to_string().contains("CaUsedAsEndEntity") => Self::UnknownIssuer,
@@ -186,6 +190,7 @@ impl fmt::Display for CertificateFault {
             Self::WrongName(names) if names.is_empty() => f.write_str("it is for another name"),
             Self::WrongName(names) => write!(f, "it is for {}", names.join(", ")),
             Self::UnknownIssuer => f.write_str("it is self-signed, or its issuer is unknown"),
+            Self::WrongIssuerKey => f.write_str("its issuer's key is not the trusted root's of that name"),
             Self::Revoked => f.write_str("it was revoked"),
             Self::Other(fault) => f.write_str(fault),
         }
@@ -243,3 +248,63 @@ fn shown_name(raw: &str) -> String {
 const NAMES_SHOWN: usize = 3;
 
 const NAME_SHOWN_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use clauderon_core::denial::DenialCode;
+
+    use super::*;
+
+    #[test]
+    fn names_in_hostile_certificates_are_cut_and_cleaned() {
+        assert_eq!(shown_name("DnsName(\"example.com\")"), "example.com");
+        assert_eq!(shown_name("IpAddress(127.0.0.1)"), "127.0.0.1");
+        assert_eq!(shown_name("DnsName(\"a\r\n\u{1b}[2Jb\")"), "a[2Jb");
+        assert_eq!(shown_name(&format!("DnsName(\"{}\")", "x".repeat(5000))).len(), NAME_SHOWN_MAX);
+        let presented = vec!["DnsName(\"a\")".to_owned(); 100];
+        let expected = rustls_pki_types::ServerName::try_from("b").map(|name| name.to_owned());
+        let expected = expected.unwrap_or_else(|_| unreachable!("`b` is a name"));
+        let fault = CertificateFault::from(&CertificateError::NotValidForNameContext { expected, presented });
+        assert_eq!(fault.to_string(), "it is for a, a, a");
+    }
+
+    #[test]
+    fn each_failure_has_its_code_and_its_advice() {
+        let target = || "api.example.com:443".to_owned();
+        let address = SocketAddr::from(([192, 0, 2, 1], 443));
+        let forbidden =
+            |kind| DialError::Forbidden { target: target(), forbidden: Forbidden { address: address.ip(), kind } };
+        let proxy = |fault| DialError::Proxy { target: target(), proxy: "proxy.corp:3128".to_owned(), fault };
+        let certificate = |fault| DialError::Certificate { target: target(), fault };
+        let after = Duration::from_secs(5);
+        let cases = [
+            (DialError::Dns { target: target(), fault: String::new() }, DenialCode::UpstreamDns, "spelling"),
+            (forbidden(Kind::Private), DenialCode::AddressNotAllowed, "network.allow_private"),
+            (forbidden(Kind::Metadata), DenialCode::AddressNotAllowed, "cannot be allowed"),
+            (DialError::OwnListener { target: target() }, DenialCode::OwnListener, ""),
+            (
+                DialError::Refused { target: target(), address, source: io::ErrorKind::ConnectionRefused.into() },
+                DenialCode::UpstreamRefused,
+                "",
+            ),
+            (
+                DialError::Timeout { target: target(), phase: Phase::Tls, after },
+                DenialCode::UpstreamTimeout,
+                "upstream.connect_timeout",
+            ),
+            (certificate(CertificateFault::UnknownIssuer), DenialCode::UpstreamCertificate, "upstream.ca_file"),
+            (certificate(CertificateFault::Expired(None)), DenialCode::UpstreamCertificate, "clock"),
+            (DialError::Tls { target: target(), fault: String::new() }, DenialCode::UpstreamTls, ""),
+            (proxy(ProxyFault::Credentials), DenialCode::UpstreamProxy, "upstream.proxy"),
+            (proxy(ProxyFault::Malformed), DenialCode::UpstreamProxy, "upstream.no_proxy"),
+        ];
+        for (error, code, advice) in cases {
+            let denial = Denial::from(error);
+            assert_eq!(denial.code, code);
+            assert!(denial.message.contains("api.example.com:443"), "{}", denial.message);
+            assert!(denial.hint.as_deref().unwrap_or_default().contains(advice), "{:?}", denial.hint);
+        }
+        let timeout = DialError::Timeout { target: target(), phase: Phase::Tls, after };
+        assert_eq!(timeout.to_string(), "api.example.com:443 did not answer within 5s (TLS handshake)");
+    }
+}
