@@ -68,6 +68,7 @@ impl Dialed {
     }
 
     /// The address dialled; the corporate proxy's, if there is one in between.
+    #[cfg(test)]
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Plain(stream) => stream.peer_addr(),

@@ -280,6 +280,17 @@ async fn our_own_listeners_are_never_dialled() {
     assert!(matches!(outcome, Err(DialError::OwnListener { .. })));
 }
 
+#[tokio::test]
+async fn a_listener_on_all_addresses_is_known_by_the_connection_too() {
+    let address = answering(b"").await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (origin, upstream) = (origin(ORIGIN), UpstreamSettings::default());
+    for (bound, ours) in [([0, 0, 0, 0], true), ([192, 0, 2, 1], false)] {
+        let own = [(bound, address.port()).into()];
+        assert_eq!(Dialer::new(&origin, &upstream, &[], &own).not_ourselves(&stream).is_err(), ours);
+    }
+}
+
 #[test]
 fn forbidden_answers_are_dropped_and_the_rest_is_dialled() {
     let (origin, upstream) = (origin("https://api.example.com"), UpstreamSettings::default());

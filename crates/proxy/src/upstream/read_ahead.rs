@@ -26,6 +26,7 @@ impl<S> ReadAhead<S> {
     }
 
     /// The stream itself; bytes read ahead are not in it.
+    #[cfg(test)]
     pub(crate) fn get_ref(&self) -> &S {
         &self.inner
     }
