@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is the test's failure")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,11 +31,11 @@ type Sent<'a> = &'a [(&'static str, &'a str)];
 
 impl Bench {
     fn new() -> Self {
-        Self::with(settings())
+        Self::with(&settings())
     }
 
-    fn with(settings: Settings) -> Self {
-        let rules = RuleSet::new(crate::service::rules(&settings));
+    fn with(settings: &Settings) -> Self {
+        let rules = RuleSet::new(crate::service::rules(settings));
         let session = Session {
             id: SessionId::parse("7f3a9c21").unwrap(),
             name: SessionName::parse("review").unwrap(),
@@ -383,7 +383,7 @@ fn the_clients_own_credential_is_left() {
 fn always_replaces_what_the_client_sent() {
     let mut settings = settings();
     settings.credentials[0].inject = InjectPolicy::Always;
-    let bench = Bench::with(settings);
+    let bench = Bench::with(&settings);
     let url = "https://api.linear.example/";
     assert_eq!(bench.header(url, &[("authorization", "mine"), ("authorization", "two")], "S", "authorization"), "S");
 }
@@ -455,7 +455,7 @@ fn a_session_gets_only_its_credentials() {
 fn the_rule_whose_placeholder_came_wins() {
     let mut settings = settings();
     settings.credentials.push(user("work", "api.github.com", Shape::Bearer));
-    let bench = Bench::with(settings);
+    let bench = Bench::with(&settings);
     let credential = |sent: Sent<'_>| bench.run("https://api.github.com/", sent, "S").unwrap().credential().cloned();
     assert_eq!(credential(&[]), Some(name("work")));
     for wanted in ["work", "github"] {

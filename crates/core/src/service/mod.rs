@@ -135,3 +135,46 @@ fn base_url(url: &str) -> Option<(HostPattern, &str)> {
 fn exact_name(pattern: &HostPattern) -> Option<&str> {
     pattern.exact().and_then(Host::name)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_service() {
+        for (service, kind) in SERVICES.iter().zip(CredentialKind::ALL) {
+            assert_eq!(service.kind, kind);
+        }
+    }
+
+    #[test]
+    fn services_without_a_fixed_host_have_no_rules_by_default() {
+        let rules = rules(&Settings::defaults(Path::new("/h")));
+        let silent = ["grafana", "npm", "kubernetes", "talos"];
+        assert!(!rules.iter().any(|rule| silent.contains(&&*rule.service)));
+        for service in SERVICES.iter().filter(|service| !silent.contains(&service.name())) {
+            assert!(rules.iter().any(|rule| *rule.service == *service.name()), "{}", service.name());
+        }
+    }
+
+    #[test]
+    fn base_urls_are_https_or_nothing() {
+        let parse = |url| base_url(url).map(|(host, path)| format!("{host}{path}"));
+        assert_eq!(parse("https://h.example:8443/a/b/").unwrap(), "h.example:8443/a/b");
+        assert_eq!(parse("//h.example/").unwrap(), "h.example");
+        assert_eq!(parse(" https://h.example ").unwrap(), "h.example");
+        for bad in [
+            "http://h.example/",
+            "ftp://h.example/",
+            "h.example",
+            "https:h.example",
+            "https://u:p@h.example/",
+            "https://*.h.example/",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}
