@@ -108,7 +108,7 @@ pub struct RuleSet {
 }
 
 impl RuleSet {
-    /// Indexes `rules`; of several that match one request the first wins.
+    /// Indexes `rules`; of several that match one request the first wins, exact hosts before wildcards.
     pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
         let mut set = Self::default();
         for rule in rules.into_iter().map(Arc::new) {

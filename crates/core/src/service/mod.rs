@@ -60,7 +60,10 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
 
 /// The class a service gives a request to one of its origins.
 pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classified> {
-    SERVICES.iter().filter(|service| service.owns(facts.origin, rules)).find_map(|service| (service.classify)(facts))
+    let named = |name: &str| SERVICES.iter().find(|service| service.name() == name);
+    let by_rule = rules.of_origin(facts.origin).filter_map(|rule| named(&rule.service));
+    let by_host = SERVICES.iter().filter(|service| service.has_other(facts.origin));
+    by_rule.chain(by_host).find_map(|service| (service.classify)(facts))
 }
 
 impl Service {
@@ -69,14 +72,10 @@ impl Service {
         self.kind.names().name
     }
 
-    fn owns(&self, origin: &Origin, rules: &RuleSet) -> bool {
-        let other = |name: &str| self.other_hosts.contains(&name) && is_plain_https(origin);
-        origin.host.name().is_some_and(other) || rules.of_origin(origin).any(|rule| *rule.service == *self.name())
+    fn has_other(&self, origin: &Origin) -> bool {
+        let plain = origin.scheme == Scheme::Https && origin.port == Scheme::Https.default_port();
+        plain && origin.host.name().is_some_and(|name| self.other_hosts.contains(&name))
     }
-}
-
-fn is_plain_https(origin: &Origin) -> bool {
-    origin.scheme == Scheme::Https && origin.port == Scheme::Https.default_port()
 }
 
 fn user_rules(credential: &UserCredential) -> impl Iterator<Item = Rule> {
