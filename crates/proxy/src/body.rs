@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::downstream::http1::IncomingBody;
+use crate::downstream::http2::UploadedBody;
 use crate::exchange::Exchange;
 use crate::h2_body::ReceivedBody;
 use crate::upstream::http1::AnswerBody;
@@ -24,7 +25,9 @@ pub(crate) enum Body {
     Full(Bytes),
     /// From an agent over HTTP/1.
     Incoming(IncomingBody),
-    /// From an agent or an origin over HTTP/2.
+    /// From an agent over HTTP/2.
+    Uploaded(UploadedBody),
+    /// From an origin over HTTP/2.
     Received(ReceivedBody),
     /// From an origin over HTTP/1.
     Answer(Box<AnswerBody>),
@@ -45,6 +48,7 @@ impl HttpBody for Body {
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Self::Incoming(body) => Pin::new(body).poll_frame(cx),
+            Self::Uploaded(body) => Pin::new(body).poll_frame(cx),
             Self::Received(body) => Pin::new(body).poll_frame(cx),
             Self::Answer(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Local(body) => Pin::new(body).poll_frame(cx),
@@ -56,6 +60,7 @@ impl HttpBody for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(body) => body.is_end_stream(),
+            Self::Uploaded(body) => body.is_end_stream(),
             Self::Received(body) => body.is_end_stream(),
             Self::Answer(body) => body.is_end_stream(),
             Self::Local(body) => body.is_end_stream(),
@@ -67,6 +72,7 @@ impl HttpBody for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(body) => body.size_hint(),
+            Self::Uploaded(body) => body.size_hint(),
             Self::Received(body) => body.size_hint(),
             Self::Answer(body) => body.size_hint(),
             Self::Local(body) => body.size_hint(),
