@@ -82,11 +82,10 @@ impl Follow {
             _ => {}
         }
         let mut files = open_all(&self.path)?;
+        let newest = files.len().saturating_sub(1);
         let from = match &self.current {
             None => 0,
-            Some(current) => {
-                files.iter().position(|file| file.id == current.id).map_or(files.len().saturating_sub(1), |at| at + 1)
-            }
+            Some(current) => files.iter().position(|file| file.id == current.id).map_or(newest, |at| at + 1),
         };
         Ok(files.split_off(from.min(files.len())))
     }
