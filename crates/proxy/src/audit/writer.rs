@@ -65,6 +65,8 @@ impl Writer {
             self.queue.set_fault(outcome.clone().err());
             if closing {
                 outcome = self.finish(outcome);
+                // Before the answer: whoever has seen the log close must find it closed.
+                self.queue.end();
             }
             for sync in syncs {
                 // A waiter that has gone away needs no answer.
@@ -171,3 +173,54 @@ const BATCH_PAUSE: Duration = Duration::from_millis(5);
 const IDLE_ROUNDS: u32 = 20;
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 const BATCH_BYTES: usize = 128 * 1024;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::audit::AuditLog;
+    use crate::audit::journal::Journal;
+    use crate::audit::recover::{Recovered, recover};
+    use crate::audit::tests::{assert_whole, ids, leave_behind, options};
+
+    /// A writer on the log in `dir` that owes what is left behind there, as far as `owes` says.
+    fn writer(dir: &TempDir, owes: usize) -> Writer {
+        let options = options(dir.path());
+        let journal = Journal::open(&options.journal).unwrap();
+        let Recovered { head, mut owed } = recover(&options, &journal).unwrap();
+        owed.truncate(owes);
+        let queue = Arc::new(Queue::new(options.path.clone(), journal, owed));
+        let mut writer = Writer::new(options, queue, head).unwrap();
+        writer.waiting.extend(writer.queue.take().finished);
+        writer
+    }
+
+    #[test]
+    fn a_death_between_the_write_and_its_notes_doubles_nothing() {
+        let dir = TempDir::new().unwrap();
+        leave_behind(dir.path(), &[("a", true, 0), ("b", false, 0), ("c", true, 0)]);
+        let mut dying = writer(&dir, 3);
+        dying.fill();
+        let whole = dying.batch.lines.iter().take(2).map(|line| line.len).sum::<usize>();
+        dying.file.append(&dying.batch.bytes[..whole]).unwrap();
+        drop(dying);
+        drop(AuditLog::open(options(dir.path())).unwrap());
+        assert_eq!(ids(dir.path()), ["a", "b", "c"]);
+        assert_whole(dir.path());
+    }
+
+    #[test]
+    fn a_number_of_an_earlier_run_proves_nothing() {
+        let dir = TempDir::new().unwrap();
+        leave_behind(dir.path(), &[("a", true, 2), ("b", true, 1)]);
+        let mut dying = writer(&dir, 1);
+        dying.write_all().unwrap();
+        drop(dying);
+        assert_eq!(ids(dir.path()), ["a"]);
+        drop(AuditLog::open(options(dir.path())).unwrap());
+        assert_eq!(ids(dir.path()), ["a", "b"]);
+        assert_whole(dir.path());
+    }
+}

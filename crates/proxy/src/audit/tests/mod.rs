@@ -17,7 +17,7 @@ mod crash;
 mod rotation;
 mod tampering;
 
-fn options(dir: &Path) -> AuditOptions {
+pub(super) fn options(dir: &Path) -> AuditOptions {
     AuditOptions {
         path: dir.join("audit.jsonl"),
         journal: dir.join("audit.journal"),
@@ -60,7 +60,7 @@ fn lines(dir: &Path) -> Vec<AuditLine> {
     read_lines(&options(dir).path).unwrap().map(|line| line.record).collect()
 }
 
-fn ids(dir: &Path) -> Vec<String> {
+pub(super) fn ids(dir: &Path) -> Vec<String> {
     lines(dir).into_iter().map(|line| line.request_id).collect()
 }
 
@@ -69,7 +69,7 @@ fn check(dir: &Path) -> Report {
 }
 
 #[track_caller]
-fn assert_whole(dir: &Path) {
+pub(super) fn assert_whole(dir: &Path) {
     let report = check(dir);
     assert_eq!((report.problems, report.further_problems, report.end_is_known), (vec![], 0, true));
 }
@@ -172,7 +172,7 @@ async fn requests_beyond_the_slots_are_refused_until_one_is_free() {
 }
 
 /// Fills slots as a daemon that dies at a chosen moment leaves them: (id, finished?, number assigned).
-fn leave_behind(dir: &Path, slots: &[(&str, bool, u64)]) {
+pub(super) fn leave_behind(dir: &Path, slots: &[(&str, bool, u64)]) {
     let journal = Journal::open(&options(dir).journal).unwrap();
     for (index, (id, finished, seq)) in (0..).zip(slots) {
         let slot = Slot::nth(index).unwrap();
