@@ -169,6 +169,16 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    /// Unlocks by word: a child process just being started holds a copy of the descriptor, and with it the lock.
+    fn drop(&mut self) {
+        if let Some(offset) = self.map.file_offset() {
+            // The lock goes with the last descriptor at the latest.
+            let _unlocked = rustix::fs::flock(offset.file(), FlockOperation::Unlock);
+        }
+    }
+}
+
 impl Slot {
     /// The `index`th slot, if there are so many.
     pub(super) fn nth(index: u32) -> Option<Self> {
