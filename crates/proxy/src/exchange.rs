@@ -11,7 +11,7 @@ use clauderon_core::policy::Permit;
 use clauderon_core::session::Session;
 
 use crate::audit::{AuditLog, AuditUnavailable, Pending};
-use crate::session::Seat;
+use crate::session::{Seat, Turn};
 
 /// The account of one request. Dropping it writes its record: there is no way past the audit log.
 pub(crate) struct Exchange {
@@ -19,6 +19,7 @@ pub(crate) struct Exchange {
     seat: Option<Arc<Seat>>,
     record: Option<Box<AuditRecord>>,
     pending: Option<Pending>,
+    turn: Option<Turn>,
     began: Instant,
     request_bytes: Arc<AtomicU64>,
 }
@@ -54,6 +55,7 @@ impl Exchange {
             seat: seat.cloned(),
             record: Some(Box::new(record)),
             pending: None,
+            turn: None,
             began: Instant::now(),
             request_bytes: Arc::default(),
         }
@@ -94,10 +96,16 @@ impl Exchange {
         }
     }
 
-    /// Writes the intent down; only then may anything reach the origin.
-    pub(crate) fn begin(&mut self) -> Result<(), AuditUnavailable> {
+    /// Takes the session's turn and writes the intent down; only then may anything reach the origin.
+    pub(crate) fn begin(&mut self) -> Result<(), Denial> {
+        self.turn = self.seat.as_ref().and_then(Seat::take_turn);
+        if self.turn.is_none() {
+            return Err(Denial::new(DenialCode::TooBusy, "the session has too many requests under way"));
+        }
         let record = self.record.as_ref().expect("the record leaves only when the exchange ends");
-        self.pending = Some(self.log.begin(record)?);
+        let pending = self.log.begin(record);
+        let refused = |error: AuditUnavailable| Denial::new(DenialCode::AuditUnavailable, error.to_string());
+        self.pending = Some(pending.map_err(refused)?);
         Ok(())
     }
 

@@ -67,7 +67,7 @@ async fn attempt(
     let plan = inject::plan(permit, &parts, session, &snapshot.placeholders)?;
     let injected = fill(call.proxy, plan, parts).await?;
     exchange.injected(&injected);
-    exchange.begin().map_err(|error| Denial::new(DenialCode::AuditUnavailable, error.to_string()))?;
+    exchange.begin()?;
 
     let bucket = call.bucket(&origin);
     let sent = exchange.request_bytes();

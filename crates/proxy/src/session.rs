@@ -15,6 +15,7 @@ pub(crate) struct Seat {
     /// Cancelled when the session ends: every connection of it closes at once.
     pub(crate) revoked: CancellationToken,
     connections: AtomicUsize,
+    under_way: AtomicUsize,
     requests: AtomicU64,
     denials: AtomicU64,
     alarms: AtomicU64,
@@ -22,6 +23,9 @@ pub(crate) struct Seat {
 
 /// One connection's place among those its session may have.
 pub(crate) struct Place(Arc<Seat>);
+
+/// One request's place among those its session may have under way.
+pub(crate) struct Turn(Arc<Seat>);
 
 /// The seats of all sessions that have called.
 #[derive(Default)]
@@ -53,6 +57,7 @@ impl Seat {
             id,
             revoked: CancellationToken::new(),
             connections: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             denials: AtomicU64::new(0),
             alarms: AtomicU64::new(0),
@@ -63,6 +68,12 @@ impl Seat {
     pub(crate) fn take_place(self: &Arc<Self>, limit: usize) -> Option<Place> {
         let place = Place(self.clone());
         (self.connections.fetch_add(1, Ordering::Relaxed) < limit).then_some(place)
+    }
+
+    /// A place for one more request, unless the session has its full share under way already.
+    pub(crate) fn take_turn(self: &Arc<Self>) -> Option<Turn> {
+        let turn = Turn(self.clone());
+        (self.under_way.fetch_add(1, Ordering::Relaxed) < MAX_UNDER_WAY).then_some(turn)
     }
 
     pub(crate) fn count_request(&self, denied: bool) {
@@ -88,3 +99,12 @@ impl Drop for Place {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A quarter of what the audit journal can hold at once: one session cannot take the log from the others.
+const MAX_UNDER_WAY: usize = 2048;
