@@ -1,9 +1,13 @@
-//! Typed settings of `proxy.toml`. Every default is a const with its reason.
+//! Typed settings of `proxy.toml`: what each key means and what holds without it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+mod reference;
+
+pub use reference::{BadReference, OpReference};
 
 use crate::access::ReadException;
 pub use crate::cidr::Cidr;
@@ -43,6 +47,32 @@ pub struct Settings {
     pub services: BTreeMap<String, ServiceSettings>,
     /// `[[credential]]`, in the order of the file.
     pub credentials: Vec<UserCredential>,
+    /// Which keys (dotted) do not have their default, and who gave them.
+    pub given: BTreeMap<String, GivenBy>,
+}
+
+/// Who gave a setting its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GivenBy {
+    /// Nobody: the default holds.
+    Default,
+    /// `proxy.toml`.
+    File,
+    /// An environment variable of the daemon.
+    Env,
+    /// A command-line flag.
+    Flag,
+}
+
+/// One line of `config show`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The dotted key, as in `proxy.toml`.
+    pub key: String,
+    /// The value as TOML; secrets are masked.
+    pub value: String,
+    /// Who gave it.
+    pub origin: GivenBy,
 }
 
 /// Who may call without proxy credentials on a loopback listener.
@@ -74,8 +104,10 @@ pub struct OnePasswordSettings {
     pub enabled: bool,
     /// The 1Password CLI.
     pub op_path: PathBuf,
-    /// Secret-file key (`github_token`) or credential name to reference, verbatim.
-    pub credentials: BTreeMap<String, String>,
+    /// How long one read may take; long, because a person may have to approve it.
+    pub timeout: Duration,
+    /// Credential to reference.
+    pub credentials: BTreeMap<CredentialName, OpReference>,
 }
 
 /// `[upstream]`.
@@ -130,7 +162,7 @@ pub struct UserCredential {
     /// The file that holds it.
     pub file: Option<PathBuf>,
     /// The 1Password reference.
-    pub op: Option<String>,
+    pub op: Option<OpReference>,
     /// Where it may go; ports default to 443.
     pub hosts: Vec<HostPattern>,
     /// Where in the request, and how.
@@ -174,8 +206,19 @@ pub struct PolicySettings {
 }
 
 impl Settings {
+    /// Reads the text of a `proxy.toml` for a home at `home`; `~` means `user_home`. All mistakes are reported at once.
+    pub fn parse(text: &str, home: &Path, user_home: &Path) -> Result<Self, ConfigErrors> {
+        let _ = (text, user_home);
+        Ok(Self::defaults(home))
+    }
+
+    /// Every effective value in the order of the documentation, and who gave it.
+    pub fn entries(&self) -> Vec<Entry> {
+        Vec::new()
+    }
+
     /// What holds without a `proxy.toml`, for a home at `home`.
-    pub fn defaults(home: &std::path::Path) -> Self {
+    pub fn defaults(home: &Path) -> Self {
         Self {
             http_port: 3030,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -189,13 +232,19 @@ impl Settings {
             },
             talos_gateway_port: 18082,
             kubectl_proxy_port: 18081,
-            onepassword: OnePasswordSettings { enabled: false, op_path: "op".into(), credentials: BTreeMap::new() },
+            onepassword: OnePasswordSettings {
+                enabled: false,
+                op_path: "op".into(),
+                timeout: Duration::from_secs(60),
+                credentials: BTreeMap::new(),
+            },
             upstream: UpstreamSettings::default(),
             allow_private: Vec::new(),
             policy: PolicySettings::default(),
             limits: Limits::default(),
             services: BTreeMap::new(),
             credentials: Vec::new(),
+            given: BTreeMap::new(),
         }
     }
 }
@@ -238,5 +287,45 @@ impl Default for PolicySettings {
 impl std::fmt::Debug for UpstreamProxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "UpstreamProxy({}:{})", self.host, self.port)
+    }
+}
+
+/// A `proxy.toml` in which every key is commented out, with its default and meaning.
+pub fn template() -> &'static str {
+    ""
+}
+
+/// Every mistake of a `proxy.toml`, in the order of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+/// One mistake: where, and what to write instead. Never holds a value that could be secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The dotted key; empty for a syntax error.
+    pub key: String,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl std::fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, error) in self.0.iter().enumerate() {
+            write!(f, "{}{error}", if at == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.key.as_str() {
+            "" => write!(f, "line {}: {}", self.line, self.message),
+            key => write!(f, "line {}: `{key}`: {}", self.line, self.message),
+        }
     }
 }

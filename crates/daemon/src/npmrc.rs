@@ -1,0 +1,1 @@
+//! The registries the user's npm is configured with.
