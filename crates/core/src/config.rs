@@ -65,6 +65,8 @@ pub struct Settings {
 pub enum GivenBy {
     /// Nobody: the default holds.
     Default,
+    /// The user's npm configuration.
+    Npm,
     /// `proxy.toml`.
     File,
     /// An environment variable of the daemon.

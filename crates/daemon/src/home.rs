@@ -50,11 +50,14 @@ impl Home {
         Self::locate()?.create()
     }
 
-    /// Creates the directories that are missing and closes those that are open to others.
+    /// Creates the directories that are missing and closes those that are open to others, but for the secrets: what
+    /// others could put there is refused when it is read, with the command that mends it.
     pub fn create(self) -> Result<Self, HomeError> {
-        for dir in [self.root.clone(), self.secrets_dir(), self.sessions_dir(), self.worktrees_dir(), self.logs_dir()] {
+        for dir in [self.root.clone(), self.sessions_dir(), self.worktrees_dir(), self.logs_dir()] {
             private_dir(&dir).map_err(|source| HomeError::NotWritable { path: dir, source })?;
         }
+        let secrets = self.secrets_dir();
+        new_private_dir(&secrets).map_err(|source| HomeError::NotWritable { path: secrets, source })?;
         Ok(self)
     }
 
@@ -159,9 +162,13 @@ impl Home {
 
 /// Creates `dir` with mode 0700, or takes the access of others away from it.
 pub fn private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    new_private_dir(dir)?;
     let mode = std::fs::metadata(dir)?.mode() & 0o7777;
     if mode & 0o077 == 0 { Ok(()) } else { std::fs::set_permissions(dir, Permissions::from_mode(0o700)) }
+}
+
+fn new_private_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// Replaces `path` by a file with `bytes` and `mode`, so that no reader ever sees half of it or a looser mode.
@@ -241,3 +248,71 @@ pub enum HomeError {
 
 /// Names tried for a temporary file; more than one only after a crash left one behind.
 const TEMPORARY_NAMES: u32 = 64;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_home_is_where_the_environment_says() {
+        let at = |pairs: &[(&str, &str)]| Home::locate_in(&pairs.iter().copied().collect()).unwrap();
+        assert_eq!(at(&[("HOME", "/home/ann")]).root(), Path::new("/home/ann/.clauderon"));
+        let moved = at(&[("HOME", "/home/ann"), ("CLAUDERON_HOME", "/srv/c")]);
+        assert_eq!((moved.root(), moved.user_home()), (Path::new("/srv/c"), Path::new("/home/ann")));
+        assert!(at(&[("HOME", "/home/ann"), ("CLAUDERON_HOME", "relative")]).root().is_absolute());
+    }
+
+    #[test]
+    fn directories_are_private_and_open_ones_are_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("a/home"), dir.path()).create().unwrap();
+        let all =
+            [home.root().to_owned(), home.secrets_dir(), home.sessions_dir(), home.worktrees_dir(), home.logs_dir()];
+        for path in &all {
+            assert_eq!(mode(path), 0o700, "{}", path.display());
+            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+        let home = home.create().unwrap();
+        assert_eq!((mode(home.root()), mode(&home.logs_dir())), (0o700, 0o700));
+        assert_eq!(mode(&home.secrets_dir()), 0o755, "an open secrets directory is refused, not hidden");
+    }
+
+    #[test]
+    fn a_home_that_cannot_be_made_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let error = Home::at(dir.path().join("file/home"), dir.path()).create().unwrap_err().to_string();
+        assert!(error.contains("file/home") && error.contains("CLAUDERON_HOME"), "{error}");
+    }
+
+    #[test]
+    fn files_are_replaced_whole_with_their_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api-token");
+        fs::write(dir.path().join(format!(".api-token.{}-0", std::process::id())), "left by a crash").unwrap();
+        for (bytes, bits) in [(b"first".as_slice(), 0o600), (b"second", 0o644)] {
+            write_private(&path, bytes, bits).unwrap();
+            assert_eq!((fs::read(&path).unwrap().as_slice(), mode(&path)), (bytes, bits));
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary file stays");
+        assert!(write_private(&dir.path().join("none/file"), b"", 0o600).is_err());
+    }
+
+    #[test]
+    fn a_second_daemon_is_told_who_the_first_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"), dir.path()).create().unwrap();
+        let first = home.lock().unwrap();
+        let error = home.lock().unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+        home.lock().unwrap();
+    }
+}

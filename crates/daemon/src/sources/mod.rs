@@ -8,6 +8,7 @@ use clauderon_core::secret::Secret;
 pub mod env;
 pub mod file;
 pub mod onepassword;
+mod op;
 
 /// What a source holds for a credential.
 pub enum Reading {
@@ -30,3 +31,5 @@ pub fn read(raw: &str) -> Option<Reading> {
         Err(bad) => Some(Reading::Broken(bad.to_string())),
     }
 }
+
+pub use op::Failure;
