@@ -1,9 +1,22 @@
-//! Typed settings of `proxy.toml`. Every default is a const with its reason.
+//! Typed settings of `proxy.toml`: what each key means and what holds without it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+mod credential;
+mod document;
+mod error;
+mod keys;
+mod listing;
+mod read;
+mod reference;
+mod suggest;
+mod values;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use reference::{BadReference, OpReference};
 
 use crate::access::ReadException;
 pub use crate::cidr::Cidr;
@@ -43,6 +56,34 @@ pub struct Settings {
     pub services: BTreeMap<String, ServiceSettings>,
     /// `[[credential]]`, in the order of the file.
     pub credentials: Vec<UserCredential>,
+    /// Which keys (dotted) do not have their default, and who gave them.
+    pub given: BTreeMap<String, GivenBy>,
+}
+
+/// Who gave a setting its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GivenBy {
+    /// Nobody: the default holds.
+    Default,
+    /// The user's npm configuration.
+    Npm,
+    /// `proxy.toml`.
+    File,
+    /// An environment variable of the daemon.
+    Env,
+    /// A command-line flag.
+    Flag,
+}
+
+/// One line of `config show`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The dotted key, as in `proxy.toml`.
+    pub key: String,
+    /// The value as TOML; secrets are masked.
+    pub value: String,
+    /// Who gave it.
+    pub origin: GivenBy,
 }
 
 /// Who may call without proxy credentials on a loopback listener.
@@ -74,8 +115,10 @@ pub struct OnePasswordSettings {
     pub enabled: bool,
     /// The 1Password CLI.
     pub op_path: PathBuf,
-    /// Secret-file key (`github_token`) or credential name to reference, verbatim.
-    pub credentials: BTreeMap<String, String>,
+    /// How long one read may take; long, because a person may have to approve it.
+    pub timeout: Duration,
+    /// Credential to reference.
+    pub credentials: BTreeMap<CredentialName, OpReference>,
 }
 
 /// `[upstream]`.
@@ -130,7 +173,7 @@ pub struct UserCredential {
     /// The file that holds it.
     pub file: Option<PathBuf>,
     /// The 1Password reference.
-    pub op: Option<String>,
+    pub op: Option<OpReference>,
     /// Where it may go; ports default to 443.
     pub hosts: Vec<HostPattern>,
     /// Where in the request, and how.
@@ -174,8 +217,18 @@ pub struct PolicySettings {
 }
 
 impl Settings {
+    /// Reads the text of a `proxy.toml` for a home at `home`; `~` means `user_home`. All mistakes are reported at once.
+    pub fn parse(text: &str, home: &Path, user_home: &Path) -> Result<Self, ConfigErrors> {
+        read::settings(text, values::Places { home, user_home })
+    }
+
+    /// Every effective value in the order of the documentation, and who gave it.
+    pub fn entries(&self) -> Vec<Entry> {
+        listing::entries(self)
+    }
+
     /// What holds without a `proxy.toml`, for a home at `home`.
-    pub fn defaults(home: &std::path::Path) -> Self {
+    pub fn defaults(home: &Path) -> Self {
         Self {
             http_port: 3030,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -189,14 +242,52 @@ impl Settings {
             },
             talos_gateway_port: 18082,
             kubectl_proxy_port: 18081,
-            onepassword: OnePasswordSettings { enabled: false, op_path: "op".into(), credentials: BTreeMap::new() },
+            onepassword: OnePasswordSettings {
+                enabled: false,
+                op_path: "op".into(),
+                timeout: Duration::from_secs(60),
+                credentials: BTreeMap::new(),
+            },
             upstream: UpstreamSettings::default(),
             allow_private: Vec::new(),
             policy: PolicySettings::default(),
             limits: Limits::default(),
             services: BTreeMap::new(),
             credentials: Vec::new(),
+            given: BTreeMap::new(),
         }
+    }
+}
+
+impl Cidr {
+    /// Parses `address/prefix`, or one address. The error says what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        values::cidr(text)
+    }
+
+    /// Whether `address` lies in the block; the two families never meet.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.address.is_ipv4() == address.is_ipv4() && Self { address, ..*self }.network() == self.network()
+    }
+
+    fn network(&self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V4((u32::from(ip) & mask).into())
+            }
+            IpAddr::V6(ip) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V6((u128::from(ip) & mask).into())
+            }
+        }
+    }
+}
+
+impl ServiceSettings {
+    /// A base URL in the one form settings hold it in (`https://host[:port]/path/`), or what would be right.
+    pub fn url_form(text: &str) -> Result<String, String> {
+        values::service_url(text)
     }
 }
 
@@ -238,5 +329,282 @@ impl Default for PolicySettings {
 impl std::fmt::Debug for UpstreamProxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "UpstreamProxy({}:{})", self.host, self.port)
+    }
+}
+
+/// A `proxy.toml` in which every key is commented out, with its default and meaning.
+pub fn template() -> &'static str {
+    include_str!("config/template.toml")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::host::Scheme;
+    use crate::rule::Shape;
+
+    fn parse(text: &str) -> Result<Settings, ConfigErrors> {
+        Settings::parse(text, Path::new("/home/ann/.clauderon"), Path::new("/home/ann"))
+    }
+
+    /// Each mistake as `line key: message`.
+    fn mistakes(text: &str) -> Vec<String> {
+        parse(text).unwrap_err().0.iter().map(|e| format!("{} {}: {}", e.line, e.key, e.message)).collect()
+    }
+
+    fn value(settings: &Settings, key: &str) -> (String, GivenBy) {
+        let entry = settings.entries().into_iter().find(|entry| entry.key == key).unwrap();
+        (entry.value, entry.origin)
+    }
+
+    #[test]
+    fn the_documented_example_means_what_it_says() {
+        let text = r#"
+            secrets_dir = "~/.clauderon/secrets"
+            audit_enabled = true
+            audit_log_path = "~/.clauderon/audit.jsonl"
+            talos_gateway_port = 18082
+            kubectl_proxy_port = 18081
+            [onepassword]
+            enabled = false
+            op_path = "op"
+            [onepassword.credentials]
+            github_token = ""
+            anthropic_oauth_token = "op://Private/Claude/oauth-token"
+        "#;
+        let settings = parse(text).unwrap();
+        assert_eq!(settings.secrets_dir, Path::new("/home/ann/.clauderon/secrets"));
+        assert_eq!(settings.audit.path, Path::new("/home/ann/.clauderon/audit.jsonl"));
+        let names: Vec<&str> = settings.onepassword.credentials.keys().map(CredentialName::as_str).collect();
+        assert_eq!(names, ["anthropic"]);
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            http_port = 0
+            bind = "::1"
+            anonymous = "reject"
+            allow_minting = ["github.runner"]
+            [upstream]
+            resolve = { "api.github.com:443" = "127.0.0.1:8443" }
+            ca_file = ["~/corp.pem", "extra.pem"]
+            proxy = "http://ann:p%40ss@proxy.example:3128/"
+            no_proxy = ["git.example.com"]
+            connect_timeout = "300ms"
+            response_timeout = "2m"
+            [network]
+            allow_private = ["10.1.2.0/24", "fd00::/8", "192.168.0.1"]
+            allow_hosts = ["*.example.com", "api.example.org:8443"]
+            [read_only]
+            allow = []
+            [audit]
+            rotate_bytes = 4096
+            keep = 0
+            [limits]
+            header_timeout = "1h"
+            max_connections = 7
+            [services.npm]
+            registries = ["https://Registry.example.com:443/npm"]
+            [services.grafana]
+            url = "https://grafana.example.com:3000/sub"
+        "#;
+        let settings = parse(text).unwrap();
+        assert_eq!((settings.http_port, settings.anonymous), (0, Anonymous::Reject));
+        let key = (Host::parse("api.github.com").unwrap(), 443);
+        assert_eq!(settings.upstream.resolve[&key], "127.0.0.1:8443".parse().unwrap());
+        let ca_files = ["/home/ann/corp.pem", "/home/ann/.clauderon/extra.pem"].map(PathBuf::from);
+        assert_eq!(settings.upstream.ca_files, ca_files);
+        let (user, password) = settings.upstream.proxy.as_ref().unwrap().credentials.as_ref().unwrap();
+        assert_eq!((user.as_str(), password.expose()), ("ann", "p@ss"));
+        assert_eq!(settings.upstream.connect_timeout, Duration::from_millis(300));
+        assert_eq!(settings.limits.header_timeout, Duration::from_secs(3600));
+        assert!(settings.policy.read_only_allow.is_empty());
+        assert_eq!(settings.policy.allow_hosts.as_ref().unwrap().len(), 2);
+        assert_eq!(settings.services["npm"].registries, ["https://registry.example.com/npm/"]);
+        assert_eq!(settings.services["grafana"].url.as_deref(), Some("https://grafana.example.com:3000/sub/"));
+        assert_eq!(value(&settings, "upstream.proxy").0, "\"http://ann:***@proxy.example:3128\"");
+        assert_eq!(value(&settings, "limits.max_connections"), ("7".to_owned(), GivenBy::File));
+        assert_eq!(value(&settings, "limits.max_fields"), ("128".to_owned(), GivenBy::Default));
+    }
+
+    #[test]
+    fn a_credential_of_the_users_own_becomes_a_shape() {
+        let text = r#"
+            [[credential]]
+            name = "linear"
+            env = "LINEAR_API_KEY"
+            hosts = ["api.linear.app"]
+            session_env = "LINEAR_API_KEY"
+            [[credential]]
+            name = "jira"
+            file = "jira"
+            hosts = ["example.atlassian.net:443"]
+            basic_user = "ann@example.com"
+            inject = "always"
+            [[credential]]
+            name = "gitlab"
+            hosts = ["gitlab.example.com"]
+            header = "Private-Token"
+            format = "v1 {token}!"
+            [onepassword.credentials]
+            gitlab = "op://Private/GitLab/token"
+        "#;
+        let credentials = parse(text).unwrap().credentials;
+        let header = |name: &str, prefix: &str, suffix: &str| Shape::Header {
+            name: name.parse().unwrap(),
+            prefix: prefix.into(),
+            suffix: suffix.into(),
+        };
+        assert_eq!(credentials[0].shape, header("authorization", "", ""));
+        assert_eq!(credentials[1].shape, Shape::Basic { user: "ann@example.com".into() });
+        assert_eq!(credentials[1].file.as_deref(), Some(Path::new("/home/ann/.clauderon/secrets/jira")));
+        assert_eq!(credentials[1].inject, InjectPolicy::Always);
+        assert_eq!(credentials[2].shape, header("private-token", "v1 ", "!"));
+        let host = Host::parse("api.linear.app").unwrap();
+        assert!(credentials[0].hosts[0].matches(&host, 443, Scheme::Https.default_port()));
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once_with_key_line_and_advice() {
+        let text = r#"htpp_port = 3030
+bind = "localhost"
+talos_gateway_port = 65536
+[onepassword]
+enabled = "yes"
+connect_timeout = "5s"
+http_port = 1
+[onepassword.credentials]
+github_tokn = "op://a/b/c"
+npm_token = "npm_not-a-reference"
+[upstream]
+connect_timeout = "5 seconds"
+ca_file = ["a.pem", 7]
+[read_only]
+allow = ["git-fetsh"]
+[services.githb]
+hosts = []
+"#;
+        let expected = [
+            "1 htpp_port: unknown key; did you mean `http_port`?",
+            "2 bind: must be an IP address such as \"127.0.0.1\" (ports have keys of their own)",
+            "3 talos_gateway_port: must be 0 to 65535",
+            "5 onepassword.enabled: expected `true` or `false`, found a string",
+            "6 onepassword.connect_timeout: unknown key; did you mean `upstream.connect_timeout`?",
+            "7 onepassword.http_port: unknown key; did you mean `http_port` at the top of the file, before the first [table]?",
+            "9 onepassword.credentials.github_tokn: no such credential; did you mean `github_token`?",
+            "10 onepassword.credentials.npm_token: a 1Password reference begins with `op://`",
+            "12 upstream.connect_timeout: a duration is a whole number and a unit: \"300ms\", \"5s\", \"2m\", \"1h\"",
+            "13 upstream.ca_file[1]: expected a string, found an integer",
+            "15 read_only.allow[0]: no such exception; did you mean \"git-fetch\"?",
+            "16 services.githb: no such service; did you mean `services.github`?",
+        ];
+        assert_eq!(mistakes(text), expected);
+    }
+
+    #[test]
+    fn a_credential_that_could_not_work_is_refused() {
+        let cases = [
+            ("", "[0].env: the credential has no source: give `env`, `file` or `op`"),
+            ("env = \"A\"\nheader = \"X-A\"\nquery = \"k\"", "only one of"),
+            ("env = \"A\"\nheader = \"Host\"", "[0].header: is a header that the proxy itself writes"),
+            ("env = \"A\"\nformat = \"Bearer\"", "[0].format: must contain `{token}`"),
+            ("env = \"A\"\nformat = \"{token}{token}\"", "[0].format: may contain `{token}` only once"),
+            ("env = \"A\"\ncookie = \"a\"\nformat = \"x {token}\"", "[0].format: only a header has one"),
+            ("env = \"A\"\nsession_env = \"LD_PRELOAD\"", "[0].session_env: is a variable that steers"),
+            ("env = \"A\"\nsession_env = \"GH_TOKEN\"", "[0].session_env: holds another credential's"),
+            ("env = \"A B\"", "[0].env: must be a variable's name"),
+        ];
+        for (lines, expected) in cases {
+            let text = format!("[[credential]]\nname = \"own\"\nhosts = [\"a.example.com\"]\n{lines}");
+            let found = mistakes(&text);
+            assert!(found.len() == 1 && found[0].contains(expected), "{lines}: {found:?}");
+        }
+        let nameless = mistakes("[[credential]]\nenv = \"A\"\nname = \" \"");
+        assert_eq!(nameless.len(), 2, "{nameless:?}");
+        let clash = mistakes("[[credential]]\nname = \"github\"\nenv = \"A\"\nhosts = [\"a.example.com\"]");
+        assert_eq!(clash, ["2 credential[0].name: is the name of a built-in credential: choose another"]);
+    }
+
+    #[test]
+    fn values_that_could_be_secret_never_stand_in_an_error() {
+        let secret = "hunter2-s3cr3t";
+        let texts = [
+            format!("[upstream]\nproxy = \"https://ann:{secret}@proxy:1\""),
+            format!("[upstream]\nproxy = \"http://ann:{secret}@pro xy:1\""),
+            format!("[upstream]\nproxy = \"http://{secret}@proxy:1\""),
+            format!("[onepassword.credentials]\ngithub_token = \"{secret}\""),
+            format!("[onepassword.credentials]\ngithub_token = \"{secret}"),
+            format!("[onepassword.credentials]\ngithub_token = {secret}"),
+            format!("[[credential]]\nname = \"own\"\nvalue = \"{secret}\""),
+            format!("[services.grafana]\nurl = \"http://u:{secret}@host/\""),
+            format!("bind = \"{secret}\"\nanonymous = \"{secret}\"\nallow_minting = [\"{secret}\"]"),
+        ];
+        for text in texts {
+            let errors = parse(&text).unwrap_err();
+            assert!(!format!("{errors} {errors:?}").contains(secret), "{errors}");
+        }
+        let fine = parse(&format!("[upstream]\nproxy = \"http://ann:{secret}@proxy:1\"")).unwrap();
+        assert!(!format!("{fine:?} {:?}", fine.entries()).contains(secret));
+    }
+
+    #[test]
+    fn the_template_shows_the_defaults() {
+        let uncommented: String = template()
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' ')).unwrap_or(line)
+            })
+            .fold(String::new(), |text, line| text + line + "\n");
+        let of = |settings: &Settings| settings.entries().into_iter().map(|e| (e.key, e.value)).collect::<Vec<_>>();
+        let defaults = Settings::defaults(Path::new("/home/ann/.clauderon"));
+        let settings = parse(&uncommented).unwrap();
+        assert_eq!(of(&settings), of(&defaults));
+        for entry in settings.entries() {
+            assert_eq!(entry.origin, GivenBy::File, "{} is not in the template", entry.key);
+        }
+        assert!(parse(template()).unwrap().given.is_empty());
+    }
+
+    #[test]
+    fn the_templates_examples_are_valid() {
+        let examples: String =
+            template().lines().skip_while(|line| !line.starts_with("# [services")).fold(String::new(), |text, line| {
+                text + line.strip_prefix("# ").filter(|l| l.starts_with('[') || l.contains(" = ")).unwrap_or("") + "\n"
+            });
+        let settings = parse(&examples).unwrap();
+        assert_eq!((settings.services.len(), settings.credentials.len()), (5, 1));
+    }
+
+    #[test]
+    fn blocks_hold_their_addresses() {
+        let block = |text: &str| Cidr::parse(text).unwrap();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(block("10.1.2.0/24").contains(ip("10.1.2.255")) && !block("10.1.2.0/24").contains(ip("10.1.3.0")));
+        assert!(block("0.0.0.0/0").contains(ip("8.8.8.8")) && !block("0.0.0.0/0").contains(ip("::1")));
+        assert!(block("fd00::/8").contains(ip("fdff::1")) && block("::1").contains(ip("::1")));
+        for bad in ["10.1.2.3/24", "10.0.0.0/33", "10.0.0.0/+8", "x", "::/129", "10.0.0.0/"] {
+            assert!(Cidr::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_settings_or_mistakes(text in "\\PC*") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn any_values_are_settings_or_mistakes(key in key(), value in "(\"[^\"\\\\\n]{0,20}\"|-?[0-9]{1,20}|true|\\[.{0,10}\\]|\\{\\})") {
+            let _ = parse(&format!("{key} = {value}"));
+        }
+    }
+
+    fn key() -> impl Strategy<Value = String> {
+        let settings = Settings::defaults(Path::new("/h"));
+        proptest::sample::select(settings.entries().into_iter().map(|entry| entry.key).collect::<Vec<_>>())
     }
 }

@@ -1,0 +1,214 @@
+//! The kinds of values a `proxy.toml` holds. Errors say what would be right and never repeat the value.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
+
+use super::document::Parsed;
+use super::suggest::suggestion;
+use super::{Anonymous, Cidr, OpReference, UpstreamProxy};
+use crate::access::ReadException;
+use crate::host::{Authority, Host, HostPattern, Scheme};
+use crate::secret::Secret;
+
+/// Where relative paths and `~` lead.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a> {
+    pub(super) home: &'a Path,
+    pub(super) user_home: &'a Path,
+}
+
+impl Places<'_> {
+    /// A path: absolute, under `~`, or relative to the home directory.
+    pub(super) fn path(self, text: &str) -> Parsed<PathBuf> {
+        self.path_in(self.home, text)
+    }
+
+    /// A path: absolute, under `~`, or relative to `base`.
+    pub(super) fn path_in(self, base: &Path, text: &str) -> Parsed<PathBuf> {
+        match text.strip_prefix('~') {
+            _ if text.contains('\0') => Err("a path holds no NUL".to_owned()),
+            Some("") => Ok(self.user_home.to_owned()),
+            Some(rest) => match rest.strip_prefix('/') {
+                Some(below) => Ok(self.user_home.join(below.trim_start_matches('/'))),
+                None => Err("`~` stands for your own home directory only: write `~/…` or an absolute path".to_owned()),
+            },
+            None => Ok(base.join(text)),
+        }
+    }
+
+    /// A program: a bare name is looked up in `PATH`, anything else is a path.
+    pub(super) fn program(self, text: &str) -> Parsed<PathBuf> {
+        if text.contains('/') || text.starts_with('~') { self.path(text) } else { Ok(text.trim().into()) }
+    }
+}
+
+/// `"5s"`, `"300ms"`, `"2m"`, `"1h"`.
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    const WRONG: &str = "a duration is a whole number and a unit: \"300ms\", \"5s\", \"2m\", \"1h\"";
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| WRONG)?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => return Err(WRONG.to_owned()),
+    };
+    match milliseconds.map(Duration::from_millis) {
+        Some(duration) if duration.is_zero() => Err("a duration is longer than zero".to_owned()),
+        Some(duration) if duration <= LONGEST => Ok(duration),
+        _ => Err("a duration is at most \"720h\"".to_owned()),
+    }
+}
+
+/// The text [`duration`] reads back.
+pub(super) fn duration_text(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    if milliseconds.is_multiple_of(1000) { format!("{}s", milliseconds / 1000) } else { format!("{milliseconds}ms") }
+}
+
+/// An address to bind to.
+pub(super) fn address(text: &str) -> Parsed<IpAddr> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| "must be an IP address such as \"127.0.0.1\" (ports have keys of their own)".to_owned())
+}
+
+pub(super) fn anonymous(text: &str) -> Parsed<Anonymous> {
+    match text {
+        "same-user" => Ok(Anonymous::SameUser),
+        "reject" => Ok(Anonymous::Reject),
+        _ => Err("must be \"same-user\" or \"reject\"".to_owned()),
+    }
+}
+
+pub(super) fn exception(text: &str) -> Parsed<ReadException> {
+    let names = || ReadException::ALL.iter().map(|exception| exception.as_str());
+    ReadException::ALL.into_iter().find(|exception| exception.as_str() == text).ok_or_else(|| {
+        let known = names().collect::<Vec<_>>().join(", ");
+        suggestion(text, names()).map_or(format!("no such exception; there are: {known}"), |near| {
+            format!("no such exception; did you mean \"{near}\"?")
+        })
+    })
+}
+
+/// `service.operation`, the name of a minting operation.
+pub(super) fn minting(text: &str) -> Parsed<String> {
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    let named = text.split_once('.').is_some_and(|(service, operation)| plain(service) && plain(operation));
+    named.then(|| text.to_owned()).ok_or_else(|| "a minting operation is named like \"github.runner\"".to_owned())
+}
+
+pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {
+    HostPattern::parse(text.trim()).map_err(|_| match text {
+        url if url.contains("://") || url.contains('/') => "must be a host, not a URL".to_owned(),
+        "*" => "must name hosts; leave the key out to mean all of them".to_owned(),
+        wild if wild.contains('*') => "a wildcard is `*.` and at least two labels, and stands for one label".to_owned(),
+        _ => "must be `host`, `host:port` or `*.suffix`".to_owned(),
+    })
+}
+
+/// `address/prefix`; a bare address means that one.
+pub(super) fn cidr(text: &str) -> Parsed<Cidr> {
+    const WRONG: &str = "must be a block such as \"10.1.2.0/24\" or an address";
+    let (address, prefix) = text.trim().split_once('/').map_or((text.trim(), None), |(a, p)| (a, Some(p)));
+    let address: IpAddr = address.parse().map_err(|_| WRONG)?;
+    let widest = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = match prefix {
+        None => widest,
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().map_err(|_| WRONG)?,
+        Some(_) => return Err(WRONG.to_owned()),
+    };
+    if prefix > widest {
+        return Err(format!("a prefix of this kind of address is 0 to {widest}"));
+    }
+    let cidr = Cidr { address, prefix };
+    if cidr.network() == address { Ok(cidr) } else { Err("the address has bits outside its prefix".to_owned()) }
+}
+
+/// The key of `upstream.resolve`.
+pub(super) fn destination(text: &str) -> Parsed<(Host, u16)> {
+    let authority = Authority::parse(text).ok().and_then(|authority| Some((authority.host, authority.port?)));
+    authority.ok_or_else(|| "the key must be `\"host:port\"`".to_owned())
+}
+
+/// The value of `upstream.resolve`.
+pub(super) fn socket_address(text: &str) -> Parsed<SocketAddr> {
+    text.trim().parse().map_err(|_| "must be `\"ip:port\"`".to_owned())
+}
+
+pub(super) fn reference(text: &str) -> Parsed<OpReference> {
+    OpReference::parse(text).map_err(|bad| bad.to_string())
+}
+
+/// `http://[user:password@]host[:port]`.
+pub(super) fn upstream_proxy(text: &str) -> Parsed<UpstreamProxy> {
+    const WRONG: &str = "must be `http://[user:password@]host:port`";
+    let rest = text
+        .trim()
+        .strip_prefix("http://")
+        .ok_or("must begin with `http://`: the proxy is reached by clear-text CONNECT")?;
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (userinfo, authority) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
+    let Authority { host, port } = Authority::parse(authority).map_err(|_| WRONG)?;
+    let credentials = userinfo.map(proxy_credentials).transpose()?;
+    Ok(UpstreamProxy { host, port: port.unwrap_or(Scheme::Http.default_port()), credentials })
+}
+
+fn proxy_credentials(userinfo: &str) -> Parsed<(String, Secret)> {
+    const WRONG: &str = "user and password stand as `user:password@`, with special characters percent-encoded";
+    let (user, password) = userinfo.split_once(':').ok_or(WRONG)?;
+    let user = percent_decode_str(user).decode_utf8().map_err(|_| WRONG)?;
+    let password = Zeroizing::new(percent_decode_str(password).collect::<Vec<u8>>());
+    let password = std::str::from_utf8(&password).map_err(|_| WRONG)?;
+    let secret = Secret::parse(password).map_err(|bad| bad.to_string())?.ok_or(WRONG)?;
+    if user.is_empty() || user.contains([':', '\r', '\n', '\0']) {
+        Err(WRONG.to_owned())
+    } else {
+        Ok((user.into(), secret))
+    }
+}
+
+/// A base URL credentials may go to, in one form: `https://host[:port]/path/`.
+pub(super) fn service_url(text: &str) -> Parsed<String> {
+    let text = text.trim();
+    let rest =
+        text.strip_prefix("https://").ok_or("must begin with `https://`: no credential goes out in clear text")?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let authority =
+        Authority::parse(authority).map_err(|_| "must be `https://host[:port]/path/`, without a user name")?;
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '\\' | '"' | '<' | '>' | '`' | '{' | '}');
+    if !path.chars().all(plain) || path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err("the path must be plain: no query, fragment, blank or dot segment".to_owned());
+    }
+    Ok(format!("https://{}/{}", authority.origin(Scheme::Https).authority(), with_slash(path.trim_start_matches('/'))))
+}
+
+fn with_slash(path: &str) -> String {
+    if path.is_empty() || path.ends_with('/') { path.to_owned() } else { format!("{path}/") }
+}
+
+/// A short word such as a region.
+pub(super) fn word(text: &str) -> Parsed<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let text = text.trim();
+    let fits = text.len() <= 64 && text.bytes().all(plain);
+    fits.then(|| text.to_owned()).ok_or_else(|| "must be one word of letters, digits, `-`, `_` and `.`".to_owned())
+}
+
+/// A user name that can stand in a Basic credential (RFC 7617 § 2: no colon, no control character).
+pub(super) fn user_name(text: &str) -> Parsed<String> {
+    let fits = text.len() <= 255 && !text.contains(|c: char| c == ':' || c.is_control());
+    fits.then(|| text.trim().to_owned()).ok_or_else(|| "a user name holds no `:` and no control character".to_owned())
+}
+
+/// Keeps every deadline far from the clock's limits.
+const LONGEST: Duration = Duration::from_secs(720 * 3600);

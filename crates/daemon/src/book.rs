@@ -1,0 +1,478 @@
+//! The credentials in force: which source wins, what it says, and who was shadowed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use clauderon_api::CredentialInfo;
+use clauderon_core::config::{OpReference, Settings, UserCredential};
+use clauderon_core::credential::{CredentialKind, CredentialName};
+use clauderon_core::rule::RuleSet;
+use clauderon_proxy::snapshot::{Known, Resolved, SecretBook};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::sources::env::Environment;
+use crate::sources::onepassword::OnePassword;
+use crate::sources::{Reading, file};
+
+/// Every credential, built in or user-defined, with its sources by priority: environment, 1Password, file.
+pub struct Book {
+    env: Arc<Environment>,
+    onepassword: OnePassword,
+    pages: ArcSwap<Pages>,
+}
+
+/// All credentials as their sources were last read.
+struct Pages {
+    order: Vec<Arc<Page>>,
+    by_name: HashMap<CredentialName, Arc<Page>>,
+}
+
+struct Page {
+    definition: Arc<Definition>,
+    /// By priority; the first wins, and what is wrong with it is not mended by the next.
+    found: Vec<Found>,
+    /// Unix seconds of the last injection; 0 means never. Kept when sources are read again.
+    last_used: Arc<AtomicI64>,
+}
+
+/// Where a credential's sources are.
+struct Definition {
+    name: CredentialName,
+    title: String,
+    env: Option<String>,
+    op: Option<OpReference>,
+    file: Option<PathBuf>,
+    /// The directory of secret files, if the file lies there: its mode matters too.
+    private_dir: Option<PathBuf>,
+}
+
+struct Found {
+    source: Source,
+    reading: Reading,
+}
+
+enum Source {
+    Env(String),
+    OnePassword,
+    File(PathBuf),
+}
+
+impl Book {
+    /// Reads all sources for `settings`; 1Password is not asked before a first use.
+    pub fn open(env: Arc<Environment>, settings: &Settings) -> Self {
+        let onepassword = OnePassword::new(&env, &settings.onepassword);
+        let pages = Pages::read(definitions(settings), &env, None);
+        Self { env, onepassword, pages: ArcSwap::from_pointee(pages) }
+    }
+
+    /// Reads all sources for new settings, and forgets what 1Password answered.
+    pub fn reload(&self, settings: &Settings) {
+        self.onepassword.reload(&settings.onepassword);
+        self.turn(definitions(settings));
+    }
+
+    /// Reads the secret files again; what 1Password answered is kept.
+    pub fn refresh(&self) {
+        let definitions = self.pages.load().order.iter().map(|page| Arc::clone(&page.definition)).collect();
+        self.turn(definitions);
+    }
+
+    /// Forgets a resolved value, so that the next use asks its source again (an origin answered 401).
+    pub fn forget(&self, name: &CredentialName) {
+        if let Some(Reading::Reference(reference)) = self.page(name).as_deref().and_then(Page::reading) {
+            self.onepassword.forget(reference);
+        }
+    }
+
+    /// Every credential that could exist, in the order of the documentation.
+    pub fn names(&self) -> Vec<CredentialName> {
+        self.pages.load().order.iter().map(|page| page.definition.name.clone()).collect()
+    }
+
+    /// The source that wins for a credential, for people.
+    pub fn source_of(&self, name: &CredentialName) -> Option<String> {
+        self.page(name)?.found.first().map(Found::to_string)
+    }
+
+    /// One row per credential for `config credentials`; never a value.
+    pub fn rows(&self, rules: &RuleSet) -> Vec<CredentialInfo> {
+        self.pages.load().order.iter().map(|page| self.row(page, rules)).collect()
+    }
+
+    fn row(&self, page: &Page, rules: &RuleSet) -> CredentialInfo {
+        let known = self.known(page);
+        let hosts = hosts(&page.definition.name, rules);
+        let problem = self.problem(page).or_else(|| page.advice(hosts.is_empty()));
+        CredentialInfo {
+            name: page.definition.name.to_string(),
+            title: page.definition.title.clone(),
+            available: !matches!(known, Known::Absent) && !matches!(page.reading(), Some(Reading::Broken(_))),
+            source: page.found.first().map(Found::to_string),
+            shadowed: page.found.iter().skip(1).map(Found::to_string).collect(),
+            hosts,
+            fingerprint: if let Known::Ready(secret) = &known { Some(secret.fingerprint()) } else { None },
+            last_used: page.last_used(),
+            problem,
+        }
+    }
+
+    fn known(&self, page: &Page) -> Known {
+        match page.reading() {
+            None => Known::Absent,
+            Some(Reading::Literal(secret)) => Known::Ready(Arc::clone(secret)),
+            Some(Reading::Reference(reference)) => match self.onepassword.last(reference) {
+                Some(Ok(secret)) => Known::Ready(secret),
+                _ => Known::Unresolved,
+            },
+            // Resolving it says what is wrong.
+            Some(Reading::Broken(_)) => Known::Unresolved,
+        }
+    }
+
+    /// What is wrong with the source that wins, else with one that is shadowed.
+    fn problem(&self, page: &Page) -> Option<String> {
+        page.found.iter().find_map(|found| match &found.reading {
+            Reading::Literal(_) => None,
+            Reading::Reference(reference) => match self.onepassword.last(reference)? {
+                Ok(_) => None,
+                Err(failure) => Some(format!("{found}: {failure}")),
+            },
+            Reading::Broken(reason) => Some(format!("{found}: {reason}")),
+        })
+    }
+
+    async fn secret(&self, name: &CredentialName) -> Resolved {
+        let page = self.page(name).ok_or_else(|| format!("there is no credential `{name}`"))?;
+        let Some(found) = page.found.first() else {
+            return Err(page.advice(false).unwrap_or_default());
+        };
+        match &found.reading {
+            Reading::Literal(secret) => Ok(Arc::clone(secret)),
+            Reading::Reference(reference) => {
+                self.onepassword.read(reference).await.map_err(|failure| format!("{found}: {failure}"))
+            }
+            Reading::Broken(reason) => Err(format!("{found}: {reason}")),
+        }
+    }
+
+    fn page(&self, name: &CredentialName) -> Option<Arc<Page>> {
+        self.pages.load().by_name.get(name).cloned()
+    }
+
+    fn turn(&self, definitions: Vec<Arc<Definition>>) {
+        let pages = Pages::read(definitions, &self.env, Some(&self.pages.load()));
+        self.pages.store(Arc::new(pages));
+    }
+}
+
+impl SecretBook for Book {
+    fn peek(&self, name: &CredentialName) -> Known {
+        self.pages.load().by_name.get(name).map_or(Known::Absent, |page| self.known(page))
+    }
+
+    fn resolve<'a>(&'a self, name: &'a CredentialName) -> Pin<Box<dyn Future<Output = Resolved> + Send + 'a>> {
+        Box::pin(self.secret(name))
+    }
+
+    fn used(&self, name: &CredentialName) {
+        if let Some(page) = self.pages.load().by_name.get(name) {
+            page.last_used.store(OffsetDateTime::now_utc().unix_timestamp(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Pages {
+    fn read(definitions: Vec<Arc<Definition>>, env: &Environment, before: Option<&Self>) -> Self {
+        let page = |definition: Arc<Definition>| {
+            let earlier = before.and_then(|pages| pages.by_name.get(&definition.name));
+            let last_used = earlier.map(|page| Arc::clone(&page.last_used)).unwrap_or_default();
+            Arc::new(Page { found: definition.find(env), definition, last_used })
+        };
+        let order: Vec<Arc<Page>> = definitions.into_iter().map(page).collect();
+        let by_name = order.iter().map(|page| (page.definition.name.clone(), Arc::clone(page))).collect();
+        Self { order, by_name }
+    }
+}
+
+impl Page {
+    fn reading(&self) -> Option<&Reading> {
+        self.found.first().map(|found| &found.reading)
+    }
+
+    fn last_used(&self) -> Option<String> {
+        let seconds = self.last_used.load(Ordering::Relaxed);
+        (seconds != 0).then(|| OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()).flatten()
+    }
+
+    /// What to do about a credential that no source defines, or that no rule uses.
+    fn advice(&self, no_hosts: bool) -> Option<String> {
+        match self.found.is_empty() {
+            true => Some(self.definition.how_to_give()),
+            false if no_hosts => Some(unused(self.definition.name.as_str()).to_owned()),
+            false => None,
+        }
+    }
+}
+
+impl Definition {
+    fn built_in(kind: CredentialKind, settings: &Settings) -> Self {
+        let (names, name) = (kind.names(), kind.credential());
+        Self {
+            title: names.title.to_owned(),
+            env: Some(names.env.to_owned()),
+            op: mapped(&name, settings),
+            file: Some(settings.secrets_dir.join(names.key)),
+            private_dir: Some(settings.secrets_dir.clone()),
+            name,
+        }
+    }
+
+    fn of_user(credential: &UserCredential, settings: &Settings) -> Self {
+        let private = credential.file.as_ref().is_some_and(|file| file.starts_with(&settings.secrets_dir));
+        Self {
+            name: credential.name.clone(),
+            title: credential.name.to_string(),
+            env: credential.env.clone(),
+            op: credential.op.clone().or_else(|| mapped(&credential.name, settings)),
+            file: credential.file.clone(),
+            private_dir: private.then(|| settings.secrets_dir.clone()),
+        }
+    }
+
+    /// All sources that define the credential, by priority.
+    fn find(&self, env: &Environment) -> Vec<Found> {
+        let from_env = self.env.as_ref().and_then(|name| Found::new(Source::Env(name.clone()), env.read(name)));
+        let from_op = self
+            .op
+            .clone()
+            .map(|reference| Found { source: Source::OnePassword, reading: Reading::Reference(reference) });
+        let from_file =
+            self.file.as_ref().and_then(|path| Found::new(Source::File(path.clone()), self.read_file(path)));
+        [from_env, from_op, from_file].into_iter().flatten().collect()
+    }
+
+    fn read_file(&self, path: &Path) -> Option<Reading> {
+        let reading = file::read(path)?;
+        let fault = self.private_dir.as_deref().and_then(file::directory_fault);
+        Some(fault.map_or(reading, Reading::Broken))
+    }
+
+    fn how_to_give(&self) -> String {
+        let env = self.env.as_ref().map(|name| format!("set {name} in the daemon's environment"));
+        let file = self.file.as_ref().map(|path| format!("write it to {} (mode 0600)", path.display()));
+        let ways: Vec<String> = [env, file].into_iter().flatten().collect();
+        format!("not configured: {}", if ways.is_empty() { "give it a source".to_owned() } else { ways.join(", or ") })
+    }
+}
+
+impl Found {
+    fn new(source: Source, reading: Option<Reading>) -> Option<Self> {
+        Some(Self { source, reading: reading? })
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.source, &self.reading) {
+            (Source::OnePassword, Reading::Reference(reference)) => return write!(f, "1password {reference}"),
+            (Source::OnePassword, _) => f.write_str("1password")?,
+            (Source::Env(name), _) => write!(f, "env {name}")?,
+            (Source::File(path), _) => write!(f, "file {}", path.display())?,
+        }
+        if let Reading::Reference(reference) = &self.reading { write!(f, " = {reference}") } else { Ok(()) }
+    }
+}
+
+fn definitions(settings: &Settings) -> Vec<Arc<Definition>> {
+    let built_in = CredentialKind::ALL.into_iter().map(|kind| Definition::built_in(kind, settings));
+    let of_user = settings.credentials.iter().map(|credential| Definition::of_user(credential, settings));
+    built_in.chain(of_user).map(Arc::new).collect()
+}
+
+fn mapped(name: &CredentialName, settings: &Settings) -> Option<OpReference> {
+    let onepassword = &settings.onepassword;
+    onepassword.enabled.then(|| onepassword.credentials.get(name).cloned()).flatten()
+}
+
+fn hosts(name: &CredentialName, rules: &RuleSet) -> Vec<String> {
+    let mut hosts: Vec<String> =
+        rules.iter().filter(|rule| rule.credential == *name).map(|rule| rule.host.to_string()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
+fn unused(name: &str) -> &'static str {
+    match name {
+        "npm" => "unused: npm's configuration names no registry; set [services.npm] registries in proxy.toml",
+        "grafana" => "unused: it is not known where your Grafana is; set [services.grafana] url in proxy.toml",
+        _ => "unused: no host is known that it may go to",
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use clauderon_core::host::HostPattern;
+    use clauderon_core::path::PathPattern;
+    use clauderon_core::rule::{InjectPolicy, Rule, Shape};
+
+    use super::*;
+    use crate::home::{Home, write_private};
+
+    struct Rig {
+        _dir: tempfile::TempDir,
+        home: Home,
+        env: Vec<(&'static str, &'static str)>,
+        toml: String,
+    }
+
+    impl Rig {
+        fn new(env: &[(&'static str, &'static str)], toml: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let home = Home::at(dir.path().join("home"), dir.path()).create().unwrap();
+            Self { _dir: dir, home, env: env.to_vec(), toml: toml.to_owned() }
+        }
+
+        fn file(&self, key: &str, value: &str) -> &Self {
+            write_private(&self.home.secrets_dir().join(key), value.as_bytes(), 0o600).unwrap();
+            self
+        }
+
+        fn settings(&self) -> Settings {
+            Settings::parse(&self.toml, self.home.root(), self.home.user_home()).unwrap()
+        }
+
+        fn book(&self) -> Book {
+            Book::open(Arc::new(self.env.iter().copied().collect()), &self.settings())
+        }
+    }
+
+    fn name(text: &str) -> CredentialName {
+        CredentialName::parse(text).unwrap()
+    }
+
+    fn ready(book: &Book, credential: &str) -> Option<String> {
+        match book.peek(&name(credential)) {
+            Known::Ready(secret) => Some(secret.expose().to_owned()),
+            Known::Unresolved | Known::Absent => None,
+        }
+    }
+
+    fn row(book: &Book, credential: &str) -> CredentialInfo {
+        book.rows(&RuleSet::default()).into_iter().find(|row| row.name == credential).unwrap()
+    }
+
+    const MAPPED: &str = "[onepassword]\nenabled = true\nop_path = \"/nonexistent/op\"\n\
+                          [onepassword.credentials]\ngithub_token = \"op://Private/GitHub/token\"\n";
+
+    #[tokio::test]
+    async fn environment_beats_1password_beats_file() {
+        let rig = Rig::new(&[("GITHUB_TOKEN", "ghp_env")], MAPPED);
+        rig.file("github_token", "ghp_file");
+        let book = rig.book();
+        assert_eq!(ready(&book, "github").as_deref(), Some("ghp_env"));
+        let github = row(&book, "github");
+        assert_eq!(github.source.as_deref(), Some("env GITHUB_TOKEN"));
+        let file = format!("file {}", rig.home.secrets_dir().join("github_token").display());
+        assert_eq!(github.shadowed, ["1password op://Private/GitHub/…", &file]);
+        assert_eq!(github.fingerprint.map(|digits| digits.len()), Some(4));
+
+        let rig = Rig::new(&[("GITHUB_TOKEN", " ")], MAPPED);
+        rig.file("github_token", "ghp_file");
+        let book = rig.book();
+        assert!(matches!(book.peek(&name("github")), Known::Unresolved));
+        // A winner that fails is an error; the file below it must not be sent instead.
+        let error = book.resolve(&name("github")).await.err().unwrap();
+        assert!(error.starts_with("1password op://Private/GitHub/…: ") && error.contains("/nonexistent/op"), "{error}");
+        assert_eq!(row(&book, "github").problem, Some(error));
+
+        let disabled = MAPPED.replace("enabled = true", "enabled = false");
+        let rig = Rig::new(&[], &disabled);
+        rig.file("github_token", "ghp_file\n");
+        assert_eq!(ready(&rig.book(), "github").as_deref(), Some("ghp_file"));
+    }
+
+    #[tokio::test]
+    async fn a_reference_is_never_the_value() {
+        let rig = Rig::new(
+            &[("GITHUB_TOKEN", "op://Private/GitHub/token"), ("NPM_TOKEN", "op://broken")],
+            "[onepassword]\nop_path = \"/nonexistent/op\"",
+        );
+        rig.file("sentry_auth_token", "op://Private/Sentry/token\n");
+        let book = rig.book();
+        for credential in ["github", "npm", "sentry"] {
+            assert_eq!(ready(&book, credential), None);
+            assert!(book.resolve(&name(credential)).await.is_err());
+        }
+        assert_eq!(row(&book, "github").source.as_deref(), Some("env GITHUB_TOKEN = op://Private/GitHub/…"));
+        assert!(!row(&book, "npm").available && row(&book, "npm").problem.unwrap().contains("op://vault/item/field"));
+    }
+
+    #[test]
+    fn a_changed_file_is_in_force_after_a_refresh_and_uses_are_remembered() {
+        let rig = Rig::new(&[], "");
+        let book = rig.file("github_token", "ghp_old").book();
+        book.used(&name("github"));
+        rig.file("github_token", "ghp_new");
+        book.refresh();
+        assert_eq!(ready(&book, "github").as_deref(), Some("ghp_new"));
+        assert!(row(&book, "github").last_used.unwrap().ends_with('Z'));
+        std::fs::remove_file(rig.home.secrets_dir().join("github_token")).unwrap();
+        book.refresh();
+        assert!(matches!(book.peek(&name("github")), Known::Absent));
+        assert!(row(&book, "github").problem.unwrap().contains("GITHUB_TOKEN"));
+    }
+
+    #[tokio::test]
+    async fn loose_modes_are_refused_with_the_command() {
+        let rig = Rig::new(&[], "");
+        rig.file("github_token", "ghp_x").file("npm_token", "npm_x");
+        let secrets = rig.home.secrets_dir();
+        std::fs::set_permissions(secrets.join("github_token"), Permissions::from_mode(0o644)).unwrap();
+        let book = rig.book();
+        let problem = row(&book, "github").problem.unwrap();
+        assert!(problem.contains(&format!("chmod 600 {}", secrets.join("github_token").display())), "{problem}");
+        assert!(book.resolve(&name("github")).await.is_err_and(|error| error == problem));
+        assert_eq!(ready(&book, "npm").as_deref(), Some("npm_x"));
+        std::fs::set_permissions(&secrets, Permissions::from_mode(0o750)).unwrap();
+        book.refresh();
+        assert!(row(&book, "npm").problem.unwrap().contains(&format!("chmod 700 {}", secrets.display())));
+        assert_eq!(ready(&book, "npm"), None);
+    }
+
+    #[test]
+    fn rows_list_everything_and_say_what_is_missing() {
+        let rig = Rig::new(
+            &[("LINEAR_API_KEY", "lin_secretvalue"), ("NPM_TOKEN", "npm_secretvalue")],
+            "[[credential]]\nname = \"linear\"\nenv = \"LINEAR_API_KEY\"\nhosts = [\"api.linear.app\"]",
+        );
+        let book = rig.book();
+        let rule = |host: &str| Rule {
+            service: "linear".into(),
+            credential: name("linear"),
+            host: HostPattern::parse(host).unwrap(),
+            path: PathPattern::Any,
+            shape: Shape::Bearer,
+            inject: InjectPolicy::Auto,
+        };
+        let rows = book.rows(&RuleSet::new([rule("b.linear.app"), rule("api.linear.app"), rule("api.linear.app")]));
+        assert_eq!(rows.len(), 11);
+        let linear = rows.last().unwrap();
+        assert_eq!((linear.name.as_str(), linear.available, linear.problem.as_deref()), ("linear", true, None));
+        assert_eq!(linear.hosts, ["api.linear.app", "b.linear.app"]);
+        let npm = rows.iter().find(|row| row.name == "npm").unwrap();
+        assert!(npm.available && npm.problem.as_deref().unwrap().contains("[services.npm]"));
+        assert!(!format!("{rows:?}").contains("secretvalue"));
+    }
+}

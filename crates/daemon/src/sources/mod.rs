@@ -1,0 +1,35 @@
+//! Where secrets come from. Each source reads one value and says what it found; which source wins is the book's business.
+
+use std::sync::Arc;
+
+use clauderon_core::config::OpReference;
+use clauderon_core::secret::Secret;
+
+pub mod env;
+pub mod file;
+pub mod onepassword;
+mod op;
+
+/// What a source holds for a credential.
+pub enum Reading {
+    /// A value.
+    Literal(Arc<Secret>),
+    /// A 1Password reference, to be resolved on first use.
+    Reference(OpReference),
+    /// Something that cannot be used, and what to do about it; never the value.
+    Broken(String),
+}
+
+/// Sorts a raw value: nothing, a reference, a secret, or something no header could carry.
+pub fn read(raw: &str) -> Option<Reading> {
+    if OpReference::is_meant(raw) {
+        return Some(OpReference::parse(raw).map_or_else(|bad| Reading::Broken(bad.to_string()), Reading::Reference));
+    }
+    match Secret::parse(raw) {
+        Ok(None) => None,
+        Ok(Some(secret)) => Some(Reading::Literal(Arc::new(secret))),
+        Err(bad) => Some(Reading::Broken(bad.to_string())),
+    }
+}
+
+pub use op::Failure;
