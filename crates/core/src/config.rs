@@ -259,31 +259,6 @@ impl Settings {
     }
 }
 
-impl Cidr {
-    /// Parses `address/prefix`, or one address. The error says what would be right.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        values::cidr(text)
-    }
-
-    /// Whether `address` lies in the block; the two families never meet.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        self.address.is_ipv4() == address.is_ipv4() && Self { address, ..*self }.network() == self.network()
-    }
-
-    fn network(&self) -> IpAddr {
-        match self.address {
-            IpAddr::V4(ip) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-                IpAddr::V4((u32::from(ip) & mask).into())
-            }
-            IpAddr::V6(ip) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
-                IpAddr::V6((u128::from(ip) & mask).into())
-            }
-        }
-    }
-}
-
 impl ServiceSettings {
     /// A base URL in the one form settings hold it in (`https://host[:port]/path/`), or what would be right.
     pub fn url_form(text: &str) -> Result<String, String> {

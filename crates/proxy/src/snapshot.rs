@@ -80,8 +80,6 @@ pub trait SecretBook: Send + Sync + 'static {
     fn used(&self, name: &CredentialName);
     /// Resolves a credential that is [`Known::Unresolved`] (1Password), single flight.
     fn resolve<'a>(&'a self, name: &'a CredentialName) -> Pin<Box<dyn Future<Output = Resolved> + Send + 'a>>;
-    /// Notes that a credential has just been injected; cheap enough for every request.
-    fn used(&self, _name: &CredentialName) {}
 }
 
 /// What a credential's sources say without waiting.

@@ -155,7 +155,9 @@ fn surface(shape: &Shape) -> (&'static str, &str) {
         Shape::Query { key } => ("query", key),
         Shape::Cookie { name } => ("cookie", name),
         Shape::Basic { user } => ("basic_user", user),
-        Shape::Bearer | Shape::PagerdutyToken | Shape::Anthropic => ("header", "authorization"),
+        Shape::Bearer | Shape::PagerdutyToken | Shape::Anthropic | Shape::Openai | Shape::RegistryBasic { .. } => {
+            ("header", "authorization")
+        }
     }
 }
 

@@ -118,20 +118,7 @@ pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {
 
 /// `address/prefix`; a bare address means that one.
 pub(super) fn cidr(text: &str) -> Parsed<Cidr> {
-    const WRONG: &str = "must be a block such as \"10.1.2.0/24\" or an address";
-    let (address, prefix) = text.trim().split_once('/').map_or((text.trim(), None), |(a, p)| (a, Some(p)));
-    let address: IpAddr = address.parse().map_err(|_| WRONG)?;
-    let widest = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = match prefix {
-        None => widest,
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().map_err(|_| WRONG)?,
-        Some(_) => return Err(WRONG.to_owned()),
-    };
-    if prefix > widest {
-        return Err(format!("a prefix of this kind of address is 0 to {widest}"));
-    }
-    let cidr = Cidr { address, prefix };
-    if cidr.network() == address { Ok(cidr) } else { Err("the address has bits outside its prefix".to_owned()) }
+    text.parse().map_err(|error: crate::cidr::BadCidr| error.to_string())
 }
 
 /// The key of `upstream.resolve`.
