@@ -4,6 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod client;
+
+pub use client::{Client, ClientError, LogStream};
+
 /// `POST /v1/sessions`: what a new session shall be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -68,10 +72,31 @@ pub struct SessionInfo {
 /// `GET /v1/sessions/{name}/env`: everything a child of the session gets, in order. Holds a fresh session token in the proxy URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionEnv {
-    /// Variables to set.
+    /// Variables to set, after the removals below.
     pub set: Vec<(String, String)>,
-    /// Variables to remove from an inherited environment.
+    /// Variables to remove from an inherited environment. Names are compared without regard to case, here and below.
     pub unset: Vec<String>,
+    /// Beginnings of names to remove likewise.
+    pub unset_prefixes: Vec<String>,
+    /// Ends of names to remove likewise.
+    pub unset_suffixes: Vec<String>,
+}
+
+impl SessionEnv {
+    /// Whether an inherited variable of this name must not reach a child of the session.
+    pub fn removes(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        self.unset.iter().any(|exact| exact.eq_ignore_ascii_case(&name))
+            || self.unset_prefixes.iter().any(|prefix| name.starts_with(&prefix.to_ascii_lowercase()))
+            || self.unset_suffixes.iter().any(|suffix| name.ends_with(&suffix.to_ascii_lowercase()))
+    }
+
+    /// The whole environment of a child: what may stay of `inherited`, then the session's own variables.
+    pub fn over(&self, inherited: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String)> {
+        let own = |name: &str| self.set.iter().any(|(set, _)| set == name);
+        let kept = inherited.into_iter().filter(|(name, _)| !own(name) && !self.removes(name));
+        kept.chain(self.set.iter().cloned()).collect()
+    }
 }
 
 /// `PUT /v1/sessions/{name}/access-mode`.
@@ -103,6 +128,17 @@ pub struct CredentialInfo {
     pub last_used: Option<String>,
     /// What is wrong, and what to do.
     pub problem: Option<String>,
+}
+
+/// One row of `GET /v1/config`: an effective setting and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigEntry {
+    /// The key as `proxy.toml` writes it.
+    pub key: String,
+    /// The value in force.
+    pub value: serde_json::Value,
+    /// `default`, `npm`, `proxy.toml`, `env` or `flag`.
+    pub origin: String,
 }
 
 /// `POST /v1/explain`.
@@ -182,8 +218,27 @@ pub struct DaemonInfo {
 pub struct ApiError {
     /// What happened, where.
     pub error: String,
-    /// Stable: `no_such_session`, `session_exists`, `bad_request`, `backend`, `unauthorized`, `internal`.
+    /// Stable: `no_such_session`, `session_exists`, `bad_request`, `backend`, `unauthorized`, `forbidden`, `not_found`, `internal`.
     pub code: String,
     /// What to do next.
     pub hint: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_inherits_nothing_that_looks_secret() {
+        let env = SessionEnv {
+            set: vec![("GITHUB_TOKEN".into(), "placeholder".into())],
+            unset: vec!["SSL_CERT_DIR".into()],
+            unset_prefixes: vec!["AWS_".into()],
+            unset_suffixes: vec!["_TOKEN".into()],
+        };
+        let pair = |name: &str| (name.to_owned(), "inherited".to_owned());
+        let inherited = ["PATH", "GITHUB_TOKEN", "my_token", "ssl_cert_dir", "AWS_REGION", "TOKENS"].map(pair);
+        let child = env.over(inherited);
+        assert_eq!(child, [pair("PATH"), pair("TOKENS"), ("GITHUB_TOKEN".into(), "placeholder".into())]);
+    }
 }
