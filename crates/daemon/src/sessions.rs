@@ -1,0 +1,387 @@
+//! The supervisor: sole owner of the sessions. Every change is in the snapshot before it is answered.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use clauderon_api::{CreateSession, SessionEnv, SessionInfo};
+use clauderon_core::access::AccessMode;
+use clauderon_core::config::Settings;
+use clauderon_core::credential::CredentialName;
+use clauderon_core::digest;
+use clauderon_core::placeholder::{self, TokenKind};
+use clauderon_core::session::{Session, SessionId, SessionName};
+use clauderon_proxy::snapshot::{Known, SecretBook, Snapshot};
+use clauderon_proxy::tls::client::UpstreamTls;
+use clauderon_proxy::{Proxy, SessionCounters, drain::Drain};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::book::Book;
+use crate::environment::{self, Grounds};
+use crate::home::{Home, private_dir};
+use crate::npmrc;
+use crate::process::ProcessId;
+use crate::sources::env::Environment;
+use crate::store::{Status, Store, StoredSession};
+
+mod error;
+mod lifecycle;
+mod naming;
+mod plan;
+mod view;
+
+pub use error::SessionError;
+use plan::{Naming, Plan};
+use view::Configuration;
+
+/// Creates, changes and ends sessions; cheap to clone.
+#[derive(Clone)]
+pub struct Supervisor(Arc<Inner>);
+
+/// What a supervisor works with.
+pub struct SupervisorParts {
+    /// The home.
+    pub home: Home,
+    /// The daemon's environment.
+    pub env: Arc<Environment>,
+    /// The credentials.
+    pub book: Arc<Book>,
+    /// The settings in force.
+    pub settings: Arc<Settings>,
+    /// How origins are verified under them.
+    pub upstream_tls: Arc<UpstreamTls>,
+}
+
+struct Inner {
+    home: Home,
+    env: Arc<Environment>,
+    book: Arc<Book>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    /// There while the proxy runs.
+    way: ArcSwapOption<Way>,
+    state: Mutex<State>,
+}
+
+/// The proxy that carries the sessions' requests.
+pub struct Way {
+    /// The proxy.
+    pub proxy: Arc<Proxy>,
+    /// Where it listens on TCP.
+    pub address: SocketAddr,
+    /// Ends its listeners.
+    pub drain: Drain,
+}
+
+struct State {
+    store: Store,
+    configuration: Configuration,
+    entries: BTreeMap<SessionName, Entry>,
+}
+
+struct Entry {
+    kept: StoredSession,
+    session: Arc<Session>,
+    tokens: Vec<[u8; 32]>,
+    /// Serves the session's socket, and waits for its owner; both end with the entry.
+    tasks: Vec<AbortOnDropHandle<()>>,
+    /// Closed once the session's process has ended; `None` when none was started.
+    process_end: Option<watch::Receiver<()>>,
+    /// Whether its process was told to end.
+    stopping: bool,
+}
+
+impl Supervisor {
+    /// Reads the sessions that are kept, drops those whose owner is gone, and makes `default` at the first start.
+    pub fn open(parts: SupervisorParts) -> Result<Self, SessionError> {
+        let store = Store::open(&parts.home.db())?;
+        let configuration = Configuration { settings: parts.settings, upstream_tls: parts.upstream_tls };
+        let mut state = State { store, configuration, entries: BTreeMap::new() };
+        state.load()?;
+        state.ensure_default()?;
+        let inner = Inner {
+            snapshot: Arc::new(ArcSwap::from_pointee(state.snapshot(&parts.book))),
+            home: parts.home,
+            env: parts.env,
+            book: parts.book,
+            way: ArcSwapOption::empty(),
+            state: Mutex::new(state),
+        };
+        inner.sweep()?;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// What the proxy decides on; swapped whole at every change.
+    pub fn snapshot(&self) -> Arc<ArcSwap<Snapshot>> {
+        Arc::clone(&self.0.snapshot)
+    }
+
+    /// Puts new settings in force.
+    pub fn reconfigure(&self, settings: Arc<Settings>, upstream_tls: Arc<UpstreamTls>) {
+        let mut state = self.0.state();
+        state.configuration = Configuration { settings, upstream_tls };
+        self.0.publish(&state);
+    }
+
+    /// Every session, by name.
+    pub fn list(&self) -> Vec<SessionInfo> {
+        let counters = self.0.counters();
+        let info = |entry: &Entry| view::info(&entry.kept, counters(&entry.kept.id));
+        self.0.state().entries.values().map(info).collect()
+    }
+
+    /// One session.
+    pub fn get(&self, name: &str) -> Result<SessionInfo, SessionError> {
+        let counters = self.0.counters();
+        self.0.state().entry(name).map(|entry| view::info(&entry.kept, counters(&entry.kept.id)))
+    }
+
+    /// Makes a session and starts its process, if it has one.
+    pub fn create(&self, request: CreateSession) -> Result<SessionInfo, SessionError> {
+        let plan = Plan::check(request, &self.0.env, &self.0.book.names())?;
+        let kept = self.admit(plan)?;
+        if let Err(error) = self.start(&kept) {
+            self.forget(&kept.id)?;
+            self.0.remove_files(&kept.id)?;
+            return Err(error);
+        }
+        self.get(kept.name.as_str())
+    }
+
+    /// What a child of the session gets, with a fresh token.
+    pub fn environment(&self, name: &str) -> Result<SessionEnv, SessionError> {
+        let proxy = self.0.way.load().as_ref().map(|way| way.address).ok_or(SessionError::NotYetUp)?;
+        let token = digest::hex(&random::<32>()?);
+        let (kept, session, settings) = {
+            let mut state = self.0.state();
+            let (kept, session) = state.add_token(name, &token)?;
+            self.0.publish(&state);
+            (kept, session, Arc::clone(&state.configuration.settings))
+        };
+        let grounds = Grounds {
+            session: &kept,
+            token: &token,
+            proxy,
+            home: &self.0.home,
+            npmrc: &npmrc::user_config(self.0.home.user_home(), &self.0.env),
+            settings: &settings,
+            placeholders: self.0.placeholders(&session),
+        };
+        let dir = self.0.home.session_dir(&kept.id);
+        let failed = |source| SessionError::File { path: dir.clone(), source };
+        private_dir(&dir).map_err(failed)?;
+        environment::files::write(&grounds).map_err(failed)?;
+        Ok(environment::environment(&grounds))
+    }
+
+    /// Switches what the session may do, from its next request on.
+    pub fn set_mode(&self, name: &str, mode: AccessMode) -> Result<SessionInfo, SessionError> {
+        let mut state = self.0.state();
+        let id = state.entry(name)?.kept.id.clone();
+        state.store.set_mode(&id, mode)?;
+        let entry = state.entry_mut(name)?;
+        entry.kept.mode = mode;
+        entry.session = Arc::new(view::session(&entry.kept)?);
+        self.0.publish(&state);
+        drop(state);
+        self.get(name)
+    }
+
+    /// Where the output of the session's process lies; the file may not exist.
+    pub fn output(&self, name: &str) -> Result<PathBuf, SessionError> {
+        let id = self.0.state().entry(name)?.kept.id.clone();
+        Ok(self.0.output(&id))
+    }
+
+    /// Adds the session that `plan` describes, ready to carry requests.
+    fn admit(&self, plan: Plan) -> Result<StoredSession, SessionError> {
+        let mut state = self.0.state();
+        let kept = state.plan_to_kept(plan)?;
+        let dir = self.0.home.session_dir(&kept.id);
+        private_dir(&dir).map_err(|source| SessionError::File { path: dir, source })?;
+        state.store.insert(&kept)?;
+        state.insert(kept.clone(), Vec::new())?;
+        self.0.publish(&state);
+        drop(state);
+        self.attend(&kept.name);
+        Ok(kept)
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere left the last whole change behind; going on beats refusing every session.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, state: &State) {
+        self.snapshot.store(Arc::new(state.snapshot(&self.book)));
+    }
+
+    fn counters(&self) -> impl Fn(&SessionId) -> SessionCounters + use<> {
+        let counters = self.way.load().as_ref().map(|way| way.proxy.counters()).unwrap_or_default();
+        move |id| counters.get(id).copied().unwrap_or_default()
+    }
+
+    fn output(&self, id: &SessionId) -> PathBuf {
+        self.home.session_dir(id).join("output.log")
+    }
+
+    /// The placeholder of every credential the session may use and that can be injected.
+    fn placeholders(&self, session: &Session) -> Vec<(CredentialName, String)> {
+        let kind = |name: &CredentialName| match self.book.peek(name) {
+            Known::Ready(secret) => Some(TokenKind::of(Some(&secret))),
+            Known::Unresolved => Some(TokenKind::default()),
+            Known::Absent => None,
+        };
+        let minted = |name: CredentialName| {
+            let placeholder = placeholder::mint(&session.id, &name, kind(&name)?);
+            Some((name, placeholder))
+        };
+        self.book.names().into_iter().filter(|name| session.may_use(name)).filter_map(minted).collect()
+    }
+
+    fn remove_files(&self, id: &SessionId) -> Result<(), SessionError> {
+        let dir = self.home.session_dir(id);
+        match std::fs::remove_dir_all(&dir) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(SessionError::File { path: dir, source }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what sessions left behind that ended while no daemon could clean up.
+    fn sweep(&self) -> Result<(), SessionError> {
+        let dir = self.home.sessions_dir();
+        let failed = |source| SessionError::File { path: dir.clone(), source };
+        let state = self.state();
+        for left in std::fs::read_dir(&dir).map_err(failed)? {
+            let left = left.map_err(failed)?;
+            let id = left.file_name().to_str().and_then(|name| SessionId::parse(name).ok());
+            if id.is_some_and(|id| state.entries.values().all(|entry| entry.kept.id != id)) {
+                std::fs::remove_dir_all(left.path()).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn load(&mut self) -> Result<(), SessionError> {
+        for mut kept in self.store.sessions()? {
+            if kept.owner.is_some_and(|owner| !owner.is_alive()) {
+                self.store.delete(&kept.id)?;
+                continue;
+            }
+            if kept.status == Status::Running && !kept.process.is_some_and(ProcessId::is_alive) {
+                kept.status = Status::Exited;
+                self.store.set_process(&kept)?;
+            }
+            let tokens = self.store.tokens(&kept.id)?;
+            self.insert(kept, tokens)?;
+        }
+        Ok(())
+    }
+
+    fn ensure_default(&mut self) -> Result<(), SessionError> {
+        if self.entry(SessionName::DEFAULT).is_ok() {
+            return Ok(());
+        }
+        let name = SessionName::parse(SessionName::DEFAULT).expect("`default` is a session name");
+        let kept = self.plan_to_kept(Plan::bare(name))?;
+        self.store.insert(&kept)?;
+        self.insert(kept, Vec::new())
+    }
+
+    fn snapshot(&self, book: &Book) -> Snapshot {
+        let all = self.entries.values().map(|entry| (&entry.session, entry.tokens.as_slice()));
+        view::snapshot(&self.configuration, &book.names(), all)
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry, SessionError> {
+        let parsed = SessionName::parse(name).ok();
+        let entry = parsed.and_then(|parsed| self.entries.get(&parsed));
+        entry.ok_or_else(|| SessionError::NoSuchSession(name.to_owned()))
+    }
+
+    fn entry_mut(&mut self, name: &str) -> Result<&mut Entry, SessionError> {
+        let parsed = SessionName::parse(name).ok();
+        let entry = parsed.and_then(|parsed| self.entries.get_mut(&parsed));
+        entry.ok_or_else(|| SessionError::NoSuchSession(name.to_owned()))
+    }
+
+    fn by_id(&mut self, id: &SessionId) -> Option<&mut Entry> {
+        self.entries.values_mut().find(|entry| entry.kept.id == *id)
+    }
+
+    fn insert(&mut self, kept: StoredSession, tokens: Vec<[u8; 32]>) -> Result<(), SessionError> {
+        let session = Arc::new(view::session(&kept)?);
+        let entry = Entry { session, tokens, tasks: Vec::new(), process_end: None, stopping: false, kept };
+        self.entries.insert(entry.kept.name.clone(), entry);
+        Ok(())
+    }
+
+    fn add_token(&mut self, name: &str, token: &str) -> Result<(StoredSession, Arc<Session>), SessionError> {
+        let hash = digest::sha256(&[token.as_bytes()]);
+        let id = self.entry(name)?.kept.id.clone();
+        self.store.add_token(&id, &hash, now_ms(), MAX_TOKENS)?;
+        let entry = self.entry_mut(name)?;
+        let spare = (entry.tokens.len() + 1).saturating_sub(MAX_TOKENS);
+        entry.tokens.drain(..spare);
+        entry.tokens.push(hash);
+        Ok((entry.kept.clone(), Arc::clone(&entry.session)))
+    }
+
+    fn plan_to_kept(&self, plan: Plan) -> Result<StoredSession, SessionError> {
+        let is_taken = |name: &SessionName| self.entries.contains_key(name);
+        let name = match plan.name {
+            Naming::Given(name) if is_taken(&name) => return Err(SessionError::Exists(name)),
+            Naming::Given(name) => name,
+            Naming::Made(base) => naming::free_name(&base, is_taken),
+        };
+        Ok(StoredSession {
+            id: self.free_id()?,
+            name,
+            mode: plan.mode,
+            backend: plan.backend.to_owned(),
+            agent: plan.agent,
+            repo: plan.repo,
+            prompt: plan.prompt,
+            command: plan.command,
+            created_ms: now_ms(),
+            status: Status::Ready,
+            process: None,
+            exit_code: None,
+            credentials: plan.credentials,
+            allow_hosts: plan.allow_hosts,
+            owner: plan.owner,
+        })
+    }
+
+    fn free_id(&self) -> Result<SessionId, SessionError> {
+        loop {
+            let id = SessionId::from_bytes(random()?);
+            if self.entries.values().all(|entry| entry.kept.id != id) {
+                return Ok(id);
+            }
+        }
+    }
+}
+
+/// Random bytes nobody can guess.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], SessionError> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| SessionError::NoRandomness)?;
+    Ok(bytes)
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Each `env` and `exec` mints one; a session that lives for months must not grow without bound.
+const MAX_TOKENS: usize = 1024;

@@ -1,0 +1,274 @@
+//! From a request to what a session will be: every check that needs no other session.
+
+use std::path::Path;
+
+use clauderon_api::CreateSession;
+use clauderon_core::access::AccessMode;
+use clauderon_core::credential::CredentialName;
+use clauderon_core::host::HostPattern;
+use clauderon_core::session::SessionName;
+
+use super::SessionError;
+use super::naming::slug;
+use crate::process::{ProcessId, find_program};
+use crate::sources::env::Environment;
+
+/// A checked request.
+pub(crate) struct Plan {
+    pub(crate) name: Naming,
+    pub(crate) mode: AccessMode,
+    pub(crate) backend: &'static str,
+    pub(crate) agent: String,
+    pub(crate) repo: Option<String>,
+    pub(crate) prompt: Option<String>,
+    /// Empty: no process of its own.
+    pub(crate) command: Vec<String>,
+    pub(crate) credentials: Option<Vec<String>>,
+    pub(crate) allow_hosts: Option<Vec<String>>,
+    pub(crate) owner: Option<ProcessId>,
+}
+
+/// Where a session's name comes from.
+pub(crate) enum Naming {
+    /// The user; it must be free.
+    Given(SessionName),
+    /// What the session is for; a number is added if it is taken.
+    Made(String),
+}
+
+impl Plan {
+    /// A session without a process that may do everything.
+    pub(crate) fn bare(name: SessionName) -> Self {
+        Self {
+            name: Naming::Given(name),
+            mode: AccessMode::default(),
+            backend: "local",
+            agent: "none".to_owned(),
+            repo: None,
+            prompt: None,
+            command: Vec::new(),
+            credentials: None,
+            allow_hosts: None,
+            owner: None,
+        }
+    }
+
+    /// Checks `request`; programs are looked for in `env`, credentials among `known`.
+    pub(crate) fn check(
+        request: CreateSession,
+        env: &Environment,
+        known: &[CredentialName],
+    ) -> Result<Self, SessionError> {
+        let backend = backend(request.backend.as_deref())?;
+        let mode = request.access_mode.as_deref().map(str::parse::<AccessMode>).transpose();
+        let mode = mode.map_err(|error| SessionError::bad_request(error.to_string()))?.unwrap_or_default();
+        let (agent, command) = agent_and_command(&request, env)?;
+        Ok(Self {
+            name: naming(&request, &agent)?,
+            mode,
+            backend,
+            agent,
+            repo: request.repo.map(repository).transpose()?,
+            prompt: request.prompt,
+            command,
+            credentials: request.credentials.map(|names| known_credentials(names, known)).transpose()?,
+            allow_hosts: request.allow_hosts.map(host_patterns).transpose()?,
+            owner: owner(request.ephemeral, request.owner_pid)?,
+        })
+    }
+}
+
+fn backend(wanted: Option<&str>) -> Result<&'static str, SessionError> {
+    match wanted {
+        None | Some("local") => Ok("local"),
+        Some(isolating @ ("sandbox" | "docker" | "podman")) => {
+            let what = format!("the `{isolating}` backend is not available yet");
+            let hint = Some("use --backend local, which does not isolate".to_owned());
+            Err(SessionError::Backend { what, hint })
+        }
+        Some(other) => Err(SessionError::bad_request(format!("there is no backend {other:?}"))
+            .with_hint("the backends are `local`, `sandbox`, `docker` and `podman`")),
+    }
+}
+
+fn agent_and_command(request: &CreateSession, env: &Environment) -> Result<(String, Vec<String>), SessionError> {
+    let (agent, command) = (request.agent.as_deref(), &request.command);
+    if !command.is_empty() {
+        no_nul(command)?;
+        return Ok((known_agent(agent.unwrap_or("custom"))?.to_owned(), command.clone()));
+    }
+    match agent {
+        Some(agent @ ("none" | "custom")) => Ok((agent.to_owned(), Vec::new())),
+        // `run` starts its command itself.
+        None if request.ephemeral => Ok(("custom".to_owned(), Vec::new())),
+        preset => {
+            let agent = known_agent(preset.unwrap_or("claude"))?;
+            Ok((agent.to_owned(), preset_command(agent, request.prompt.as_deref(), env)?))
+        }
+    }
+}
+
+fn known_agent(agent: &str) -> Result<&str, SessionError> {
+    let known = ["claude", "codex", "gemini", "custom", "none"].contains(&agent);
+    known.then_some(agent).ok_or_else(|| {
+        SessionError::bad_request(format!("there is no agent {agent:?}"))
+            .with_hint("the agents are `claude`, `codex` and `gemini`; give any other command after `--`")
+    })
+}
+
+/// The command that makes an agent work on a prompt without a terminal.
+fn preset_command(agent: &str, prompt: Option<&str>, env: &Environment) -> Result<Vec<String>, SessionError> {
+    let prompt = prompt.filter(|prompt| !prompt.trim().is_empty()).ok_or_else(|| {
+        SessionError::bad_request(format!("`{agent}` needs a prompt"))
+            .with_hint("give --prompt TEXT, a command after `--`, or --no-agent for a session without a process")
+    })?;
+    let program = find_program(env, agent).ok_or_else(|| SessionError::Backend {
+        what: format!("`{agent}` is not on the daemon's PATH"),
+        hint: Some(format!("install {agent} and restart the daemon, or give a command after `--`")),
+    })?;
+    let program = program.to_string_lossy().into_owned();
+    let arguments: &[&str] = match agent {
+        "codex" => &["exec", prompt],
+        "gemini" => &["--skip-trust", "-p", prompt],
+        _ => &["-p", prompt],
+    };
+    let command: Vec<String> = std::iter::once(program).chain(arguments.iter().map(|&text| text.to_owned())).collect();
+    no_nul(&command).map(|()| command)
+}
+
+fn no_nul(command: &[String]) -> Result<(), SessionError> {
+    let clean =
+        command.iter().all(|argument| !argument.contains('\0')) && !command.first().is_some_and(String::is_empty);
+    clean.then_some(()).ok_or_else(|| SessionError::bad_request("the command is empty or contains NUL"))
+}
+
+fn naming(request: &CreateSession, agent: &str) -> Result<Naming, SessionError> {
+    if let Some(name) = &request.name {
+        let name = SessionName::parse(name).map_err(|error| SessionError::bad_request(error.to_string()))?;
+        return Ok(Naming::Given(name));
+    }
+    // Of a command only the program: its arguments may hold what no listing should show.
+    let program = request.command.first().and_then(|program| slug(&file_name(program)));
+    let repo = || request.repo.as_deref().and_then(|repo| slug(&file_name(repo)));
+    let made = request.prompt.as_deref().and_then(slug).or(program).or_else(repo);
+    let agent = if ["none", "custom"].contains(&agent) { "session" } else { agent };
+    Ok(Naming::Made(made.unwrap_or_else(|| agent.to_owned())))
+}
+
+fn file_name(path: &str) -> String {
+    Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn repository(path: String) -> Result<String, SessionError> {
+    let is_there = Path::new(&path).is_absolute() && Path::new(&path).is_dir();
+    if is_there {
+        return Ok(path);
+    }
+    let error = SessionError::bad_request(format!("{path} is not a directory"));
+    Err(error.with_hint("give the absolute path of a repository that exists"))
+}
+
+fn known_credentials(names: Vec<String>, known: &[CredentialName]) -> Result<Vec<String>, SessionError> {
+    let is_known = |name: &String| known.iter().any(|known| known.as_str() == name);
+    match names.iter().find(|name| !is_known(name)) {
+        None => Ok(names),
+        Some(unknown) => {
+            let all: Vec<_> = known.iter().map(CredentialName::as_str).collect();
+            Err(SessionError::bad_request(format!("there is no credential {unknown:?}"))
+                .with_hint(format!("the credentials are {}", all.join(", "))))
+        }
+    }
+}
+
+fn host_patterns(hosts: Vec<String>) -> Result<Vec<String>, SessionError> {
+    let canonical = |host: String| {
+        HostPattern::parse(&host).map(|pattern| pattern.to_string()).map_err(|_| {
+            SessionError::bad_request(format!("{host:?} is no host"))
+                .with_hint("write `api.example.com`, `*.example.com` or `host:port`")
+        })
+    };
+    hosts.into_iter().map(canonical).collect()
+}
+
+fn owner(ephemeral: bool, pid: Option<u32>) -> Result<Option<ProcessId>, SessionError> {
+    if !ephemeral {
+        return Ok(None);
+    }
+    let pid = pid.ok_or_else(|| SessionError::bad_request("an ephemeral session needs `owner_pid`"))?;
+    let owner = i32::try_from(pid).ok().and_then(ProcessId::of);
+    owner
+        .map(Some)
+        .ok_or_else(|| SessionError::bad_request(format!("process {pid}, the session's owner, does not run")))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use super::*;
+
+    fn check(request: CreateSession) -> Result<Plan, SessionError> {
+        let known = [CredentialName::parse("github").unwrap(), CredentialName::parse("npm").unwrap()];
+        Plan::check(request, &Environment::from_iter([("PATH", "/nowhere")]), &known)
+    }
+
+    fn refusal(request: CreateSession) -> String {
+        let error = check(request).err().unwrap();
+        format!("{error} ({})", error.hint().unwrap_or_default())
+    }
+
+    #[test]
+    fn an_isolating_backend_is_never_replaced_by_a_weaker_one() {
+        for backend in ["sandbox", "docker", "podman"] {
+            let request =
+                CreateSession { backend: Some(backend.into()), agent: Some("none".into()), ..Default::default() };
+            let text = refusal(request);
+            assert!(text.contains(backend) && text.contains("--backend local, which does not isolate"), "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named_with_the_way_out() {
+        let cases = [
+            (CreateSession { agent: Some("hal".into()), ..Default::default() }, "agents are"),
+            (CreateSession { agent: Some("claude".into()), ..Default::default() }, "--prompt TEXT"),
+            (
+                CreateSession { prompt: Some("Fix".into()), ..Default::default() },
+                "`claude` is not on the daemon's PATH",
+            ),
+            (
+                CreateSession { name: Some("../x".into()), command: vec!["a".into()], ..Default::default() },
+                "session name",
+            ),
+            (CreateSession { access_mode: Some("rw".into()), ..Default::default() }, "`read-only` or `read-write`"),
+            (
+                CreateSession { repo: Some("code".into()), command: vec!["a".into()], ..Default::default() },
+                "absolute path",
+            ),
+            (CreateSession { command: vec![String::new()], ..Default::default() }, "empty or contains NUL"),
+            (CreateSession { ephemeral: true, ..Default::default() }, "owner_pid"),
+            (CreateSession { ephemeral: true, owner_pid: Some(u32::MAX), ..Default::default() }, "does not run"),
+        ];
+        for (request, expected) in cases {
+            let text = refusal(request);
+            assert!(text.contains(expected), "{text}");
+        }
+        let bare = CreateSession { agent: Some("none".into()), ..Default::default() };
+        let text = refusal(CreateSession { credentials: Some(vec!["gitlab".into()]), ..bare.clone() });
+        assert!(text.contains("gitlab") && text.contains("github, npm"), "{text}");
+        let text = refusal(CreateSession { allow_hosts: Some(vec!["*".into()]), ..bare });
+        assert!(text.contains("*.example.com"), "{text}");
+    }
+
+    #[test]
+    fn names_tell_what_a_session_is_for_and_no_more() {
+        let name = |request| match check(request).unwrap().name {
+            Naming::Given(name) => name.to_string(),
+            Naming::Made(name) => name,
+        };
+        let curl = vec!["/usr/bin/curl".into(), "-H".into(), "Authorization: hunter2".into()];
+        assert_eq!(name(CreateSession { command: curl.clone(), ..Default::default() }), "curl");
+        let prompt = Some("Review the code".to_owned());
+        assert_eq!(name(CreateSession { command: curl, prompt, ..Default::default() }), "review-the-code");
+        assert_eq!(name(CreateSession { agent: Some("none".into()), ..Default::default() }), "session");
+    }
+}
