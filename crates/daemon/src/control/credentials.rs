@@ -1,0 +1,51 @@
+//! `/v1/credentials`, `/v1/config` and `/v1/explain`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use clauderon_api::{ConfigEntry, CredentialInfo, Explanation};
+use clauderon_core::config::{Entry, GivenBy, Settings};
+
+use super::sessions::read;
+use super::{Control, Failure};
+use crate::explain;
+
+pub(super) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<CredentialInfo>> {
+    let snapshot = control.supervisor.snapshot().load_full();
+    Json(control.book.rows(&snapshot.rules))
+}
+
+pub(super) async fn config(State(control): State<Arc<Control>>) -> Json<Vec<ConfigEntry>> {
+    Json(config_entries(&control.supervisor.snapshot().load().settings))
+}
+
+pub(super) async fn explain(State(control): State<Arc<Control>>, body: Bytes) -> Result<Json<Explanation>, Failure> {
+    let asked = read(&body)?;
+    let snapshot = control.supervisor.snapshot().load_full();
+    Ok(Json(explain::explain(&asked, &snapshot, &control.book)?))
+}
+
+/// The effective settings as the API lists them.
+pub fn config_entries(settings: &Settings) -> Vec<ConfigEntry> {
+    let origin = |given: GivenBy| match given {
+        GivenBy::Default => "default",
+        GivenBy::Npm => "npm",
+        GivenBy::File => "proxy.toml",
+        GivenBy::Env => "env",
+        GivenBy::Flag => "flag",
+    };
+    let entry = |entry: Entry| ConfigEntry {
+        origin: origin(entry.origin).to_owned(),
+        value: from_toml(&entry.value),
+        key: entry.key,
+    };
+    settings.entries().into_iter().map(entry).collect()
+}
+
+/// The listing writes every value as TOML; as text it still tells a person what it is.
+fn from_toml(value: &str) -> serde_json::Value {
+    let table: Option<toml::Table> = toml::from_str(&format!("value = {value}")).ok();
+    table.and_then(|table| serde_json::to_value(table.get("value")?).ok()).unwrap_or_else(|| value.into())
+}
