@@ -1,0 +1,104 @@
+//! `create`: a session with an agent, with a command, or with no process of its own.
+
+use clauderon_api::{Client, CreateSession, SessionInfo};
+
+use crate::cli::{Agent, Backend, CreateArgs, SessionArgs, typed};
+use crate::error::{self, CliError, Doing, OK, Result};
+use crate::{output, reach};
+
+pub(crate) async fn run(args: CreateArgs) -> Result<u8> {
+    let wanted = wanted(&args)?;
+    let client = reach::daemon_started().await?;
+    warn_not_isolated();
+    let session = create(&client, &wanted).await?;
+    match args.format.json {
+        true => output::json(&session)?,
+        false => tell(&session)?,
+    }
+    Ok(OK)
+}
+
+/// What `create` and `run` say alike about a new session.
+pub(super) fn described(args: &SessionArgs) -> Result<CreateSession> {
+    check_backend(args.backend)?;
+    Ok(CreateSession {
+        name: args.name.clone(),
+        access_mode: Some(typed(&args.access_mode)),
+        backend: Some(typed(&args.backend)),
+        credentials: given(&args.credentials),
+        allow_hosts: given(&args.allow_hosts),
+        ..CreateSession::default()
+    })
+}
+
+/// Asks the daemon for the session.
+pub(super) async fn create(client: &Client, wanted: &CreateSession) -> Result<SessionInfo> {
+    client.create_session(wanted).await.map_err(reach::failed).doing(|| "the session was not created")
+}
+
+/// Said each time: nothing else would tell that a session's walls are missing.
+pub(super) fn warn_not_isolated() {
+    output::warning("backend `local` does not isolate: the process can read your files and go around the proxy");
+}
+
+fn wanted(args: &CreateArgs) -> Result<CreateSession> {
+    let agent = agent(args)?;
+    let repo = args.repo.as_ref().map(|path| directory(path)).transpose()?;
+    Ok(CreateSession {
+        agent,
+        repo,
+        prompt: args.prompt.clone(),
+        command: args.command.clone(),
+        ..described(&args.session)?
+    })
+}
+
+/// `None` lets the daemon call it `custom`, as it does for a command.
+fn agent(args: &CreateArgs) -> Result<Option<String>> {
+    if args.no_agent {
+        return Ok(Some("none".into()));
+    }
+    if !args.command.is_empty() {
+        return Ok(None);
+    }
+    if args.repo.is_none() || args.prompt.is_none() {
+        return Err(CliError::new(error::USAGE, "an agent needs `--repo PATH` and `--prompt TEXT`")
+            .hint("`--no-agent` makes a session for your own shell; `-- CMD` starts a command instead of an agent"));
+    }
+    Ok(Some(typed(&args.agent.unwrap_or(Agent::Claude))))
+}
+
+fn directory(path: &std::path::Path) -> Result<String> {
+    let wrong = |why: &str| CliError::new(error::USAGE, format_args!("`--repo {}`: {why}", path.display()));
+    let absolute = path.canonicalize().map_err(|e| wrong(&e.to_string()))?;
+    if !absolute.is_dir() {
+        return Err(wrong("not a directory"));
+    }
+    absolute.into_os_string().into_string().map_err(|_| wrong("the path is not UTF-8"))
+}
+
+fn check_backend(backend: Backend) -> Result {
+    if backend == Backend::Local {
+        return Ok(());
+    }
+    let message = format!("backend `{}` is not in this version", typed(&backend));
+    Err(CliError::new(error::BACKEND, message).hint("`--backend local` works, and does not isolate"))
+}
+
+fn given(list: &[String]) -> Option<Vec<String>> {
+    // `--allow-host ""` is how an empty list, which allows nothing, is written.
+    (!list.is_empty()).then(|| list.iter().filter(|item| !item.is_empty()).cloned().collect())
+}
+
+fn tell(session: &SessionInfo) -> Result {
+    output::line(&session.name)?;
+    output::note(format_args!(
+        "created session `{}` ({}, backend {}, agent {})",
+        session.name, session.access_mode, session.backend, session.agent
+    ));
+    output::hint(match session.agent.as_str() {
+        "none" => format!("use it in this shell: eval \"$(clauderon env {})\"", session.name),
+        _ => format!("watch it: clauderon logs -f {}", session.name),
+    });
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! One file per command. Each returns the exit code; printing goes through [`crate::output`].
+
+use std::future::Future;
+
+use crate::cli::Command;
+use crate::error::Result;
+
+mod audit;
+mod ca;
+mod completions;
+mod config;
+mod create;
+mod daemon;
+mod delete;
+mod demo;
+mod env;
+mod exec;
+mod explain;
+mod list;
+mod logs;
+mod run;
+mod set_access_mode;
+mod stop;
+
+/// Runs a command to its end.
+pub(crate) fn run(command: Command) -> Result<u8> {
+    match command {
+        Command::Daemon(args) => daemon::run(&args),
+        Command::Create(args) => wait(create::run(args)),
+        Command::Run(args) => wait(run::run(args)),
+        Command::List(format) => wait(list::run(format)),
+        Command::Env(args) => wait(env::run(args)),
+        Command::Exec(args) => exec::run(&args),
+        Command::SetAccessMode(args) => wait(set_access_mode::run(args)),
+        Command::Stop(names) => wait(stop::run(names)),
+        Command::Delete(names) => wait(delete::run(names)),
+        Command::Logs(args) => wait(logs::run(args)),
+        Command::Config(command) => wait(config::run(command)),
+        Command::Audit(command) => wait(audit::run(command)),
+        Command::Ca(command) => ca::run(command),
+        Command::Explain(args) => wait(explain::run(args)),
+        Command::Demo => wait(demo::run()),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}
+
+/// One thread is enough for everything but the daemon.
+fn wait<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

@@ -1,0 +1,65 @@
+//! `run`: a command in the foreground, in a session that ends with it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use clauderon_api::{Client, CreateSession, SessionInfo};
+
+use super::create;
+use crate::cli::RunArgs;
+use crate::error::Result;
+use crate::{child, output, reach};
+
+pub(crate) async fn run(args: RunArgs) -> Result<u8> {
+    let wanted = wanted(&args)?;
+    let client = reach::daemon_started().await?;
+    create::warn_not_isolated();
+    let session = create::create(&client, &wanted).await?;
+    let outcome = in_session(&client, &session, &args).await;
+    // The daemon would notice the end of this process by itself; asking ends the session's tokens at once.
+    if let Err(error) = client.delete_session(&session.name).await {
+        output::warning(format_args!("session `{}` was not deleted: {error}", session.name));
+    }
+    outcome
+}
+
+async fn in_session(client: &Client, session: &SessionInfo, args: &RunArgs) -> Result<u8> {
+    let env = client.session_env(&session.name).await.map_err(reach::failed)?;
+    child::foreground(child::command(&args.command, &env)).await
+}
+
+fn wanted(args: &RunArgs) -> Result<CreateSession> {
+    let described = create::described(&args.session)?;
+    let program = args.command.first().map(|word| name_for(word));
+    Ok(CreateSession {
+        name: described.name.clone().or(program),
+        ephemeral: true,
+        owner_pid: Some(std::process::id()),
+        ..described
+    })
+}
+
+/// The program's name with our process id, which no other living session of this kind has.
+fn name_for(program: &OsStr) -> String {
+    let file = Path::new(program).file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let plain = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    let kept: String = file.chars().filter(plain).skip_while(|c| !c.is_ascii_alphanumeric()).take(40).collect();
+    let name = if kept.is_empty() { "run" } else { &kept };
+    format!("{name}-{}", std::process::id())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use super::*;
+    use clauderon_core::session::SessionName;
+
+    #[test]
+    fn every_program_gives_a_session_name() {
+        for program in ["curl", "/usr/bin/Python3.12", "./-x.sh", "日本", "", "..", &"x".repeat(200)] {
+            let name = name_for(OsStr::new(program));
+            SessionName::parse(&name).unwrap();
+        }
+        assert!(name_for(OsStr::new("/bin/curl")).starts_with("curl-"));
+    }
+}
