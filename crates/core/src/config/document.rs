@@ -103,7 +103,7 @@ impl<'d, 'i> Table<'d, 'i> {
             let outcome = element.get_ref().as_str().map_or_else(|| Err(expected("a string", element)), &parse);
             outcome
                 .map_err(|message| {
-                    self.report.error(&format!("{path}[{at}]"), self.report.line(element.span()), message)
+                    self.report.error(&format!("{path}[{at}]"), self.report.line(element.span()), message);
                 })
                 .ok()
         });

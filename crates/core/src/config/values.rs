@@ -92,9 +92,10 @@ pub(super) fn exception(text: &str) -> Parsed<ReadException> {
     let names = || ReadException::ALL.iter().map(|exception| exception.as_str());
     ReadException::ALL.into_iter().find(|exception| exception.as_str() == text).ok_or_else(|| {
         let known = names().collect::<Vec<_>>().join(", ");
-        suggestion(text, names()).map_or(format!("no such exception; there are: {known}"), |near| {
-            format!("no such exception; did you mean \"{near}\"?")
-        })
+        suggestion(text, names()).map_or_else(
+            || format!("no such exception; there are: {known}"),
+            |near| format!("no such exception; did you mean \"{near}\"?"),
+        )
     })
 }
 
