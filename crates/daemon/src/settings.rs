@@ -38,7 +38,7 @@ impl Loader {
 
     /// Reads everything anew. A missing `proxy.toml` means defaults.
     pub fn load(&self) -> Result<Settings, SettingsError> {
-        let mut settings = self.from_file()?;
+        let mut settings = self.file_settings()?;
         self.apply_environment(&mut settings)?;
         self.apply_flags(&mut settings);
         self.apply_npm(&mut settings);
@@ -67,7 +67,7 @@ impl Loader {
         self.npm_default.set(answer).is_ok() && found
     }
 
-    fn from_file(&self) -> Result<Settings, SettingsError> {
+    fn file_settings(&self) -> Result<Settings, SettingsError> {
         let path = self.home.proxy_toml();
         let text = match read_small(&path) {
             Ok(text) => text.unwrap_or_default(),

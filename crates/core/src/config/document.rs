@@ -101,11 +101,9 @@ impl<'d, 'i> Table<'d, 'i> {
         };
         let parsed = elements.iter().enumerate().filter_map(|(at, element)| {
             let outcome = element.get_ref().as_str().map_or_else(|| Err(expected("a string", element)), &parse);
-            outcome
-                .map_err(|message| {
-                    self.report.error(&format!("{path}[{at}]"), self.report.line(element.span()), message);
-                })
-                .ok()
+            let report =
+                |message| self.report.error(&format!("{path}[{at}]"), self.report.line(element.span()), message);
+            outcome.map_err(report).ok()
         });
         Some(parsed.collect())
     }

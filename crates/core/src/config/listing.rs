@@ -78,10 +78,7 @@ impl Listing<'_> {
     }
 
     fn network(&mut self, settings: &Settings) {
-        self.add(
-            "network.allow_private",
-            list(settings.allow_private.iter().map(|cidr| format!("{}/{}", cidr.address, cidr.prefix))),
-        );
+        self.add("network.allow_private", list(&settings.allow_private));
         if let Some(hosts) = &settings.policy.allow_hosts {
             self.add("network.allow_hosts", list(hosts));
         }
@@ -155,9 +152,8 @@ fn surface(shape: &Shape) -> (&'static str, &str) {
         Shape::Query { key } => ("query", key),
         Shape::Cookie { name } => ("cookie", name),
         Shape::Basic { user } => ("basic_user", user),
-        Shape::Bearer | Shape::PagerdutyToken | Shape::Anthropic | Shape::Openai | Shape::RegistryBasic { .. } => {
-            ("header", "authorization")
-        }
+        Shape::RegistryBasic { user } => ("basic_user", user.as_deref().unwrap_or_default()),
+        Shape::Bearer | Shape::Openai | Shape::PagerdutyToken | Shape::Anthropic => ("header", "authorization"),
     }
 }
 

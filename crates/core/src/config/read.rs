@@ -158,7 +158,7 @@ fn service(table: &mut Table<'_, '_>) -> ServiceSettings {
         registries: table.strings("registries", values::service_url).unwrap_or_default(),
         url: table.string("url", values::service_url),
         username: table.string("username", values::user_name),
-        region: table.string("region", values::word),
+        region: table.string("region", values::region),
     }
 }
 

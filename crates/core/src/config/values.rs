@@ -11,6 +11,7 @@ use super::document::Parsed;
 use super::suggest::suggestion;
 use super::{Anonymous, Cidr, OpReference, UpstreamProxy};
 use crate::access::ReadException;
+use crate::cidr::BadCidr;
 use crate::host::{Authority, Host, HostPattern, Scheme};
 use crate::secret::Secret;
 
@@ -117,9 +118,8 @@ pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {
     })
 }
 
-/// `address/prefix`; a bare address means that one.
 pub(super) fn cidr(text: &str) -> Parsed<Cidr> {
-    text.parse().map_err(|error: crate::cidr::BadCidr| error.to_string())
+    text.trim().parse().map_err(|bad: BadCidr| bad.to_string())
 }
 
 /// The key of `upstream.resolve`.
@@ -184,12 +184,10 @@ fn with_slash(path: &str) -> String {
     if path.is_empty() || path.ends_with('/') { path.to_owned() } else { format!("{path}/") }
 }
 
-/// A short word such as a region.
-pub(super) fn word(text: &str) -> Parsed<String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let text = text.trim();
-    let fits = text.len() <= 64 && text.bytes().all(plain);
-    fits.then(|| text.to_owned()).ok_or_else(|| "must be one word of letters, digits, `-`, `_` and `.`".to_owned())
+/// The regions that services have hosts of their own for.
+pub(super) fn region(text: &str) -> Parsed<String> {
+    let known = ["us", "eu"].contains(&text.trim());
+    known.then(|| text.trim().to_owned()).ok_or_else(|| "must be \"us\" or \"eu\"".to_owned())
 }
 
 /// A user name that can stand in a Basic credential (RFC 7617 § 2: no colon, no control character).
