@@ -29,6 +29,7 @@ pub mod telemetry;
 pub mod watch;
 pub mod web;
 
+use running::Signals;
 pub use running::{Daemon, Stopped};
 
 use home::{Home, HomeError};
@@ -56,8 +57,10 @@ pub fn run(options: RunOptions, env: Environment, on_ready: impl FnOnce(&DaemonI
     let runtime = runtime.map_err(RunError::Runtime)?;
     let result = runtime.block_on(async {
         let daemon = Daemon::start(options, Arc::new(env)).await?;
+        let signals = Signals::listen().map_err(RunError::Runtime)?;
         on_ready(&daemon.info());
-        daemon.until_told().await
+        daemon.until_told(signals).await;
+        Ok(())
     });
     // A thread that still waits for a name server must not hold the process back.
     runtime.shutdown_background();

@@ -77,15 +77,13 @@ impl Daemon {
     }
 
     /// Runs until SIGTERM or SIGINT, then stops; a second signal ends the waiting.
-    pub(crate) async fn until_told(self) -> Result<(), RunError> {
-        let mut signals = Signals::listen().map_err(RunError::Runtime)?;
+    pub(crate) async fn until_told(self, mut signals: Signals) {
         signals.next().await;
         tracing::info!("stopping: requests under way may finish");
         tokio::select! {
             _ = self.stop() => {}
             () = signals.next() => tracing::warn!("stopped at once"),
         }
-        Ok(())
     }
 
     /// Takes no more requests, lets those under way finish for a while, and completes the audit log.
@@ -168,13 +166,14 @@ impl Listeners {
     }
 }
 
-struct Signals {
+/// The two signals that mean stop; caught from `listen` on.
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 

@@ -313,7 +313,7 @@ mod tests {
         store.add_token(&kept.id, &[7; 32], 1, 8).unwrap();
         drop(store);
         let store = Store::open(&path).unwrap();
-        assert_eq!(store.sessions().unwrap(), [kept.clone()]);
+        assert_eq!(store.sessions().unwrap(), std::slice::from_ref(&kept));
         assert_eq!(store.tokens(&kept.id).unwrap(), [[7; 32]]);
     }
 

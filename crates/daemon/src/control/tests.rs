@@ -236,3 +236,20 @@ async fn explain_tells_what_the_live_path_would_do() {
     client.create_session(&wanted).await.unwrap();
     assert!(!client.explain(&ask("GET", "limited")).await.unwrap().auth_injected);
 }
+
+#[tokio::test]
+async fn changed_files_are_in_force_without_a_restart() {
+    let rig = Rig::start().await;
+    let client = rig.client();
+    let asked = ExplainRequest { method: "GET".into(), url: "https://registry.example/x".into(), session: None };
+    assert!(client.explain(&asked).await.unwrap().allowed);
+    std::fs::write(rig.home().join("proxy.toml"), "[network]\nallow_hosts = [\"api.github.com\"]\n").unwrap();
+    until("the new list holds", async || client.explain(&asked).await.unwrap().reason == "host_not_allowed").await;
+    std::fs::write(rig.home().join("proxy.toml"), "nonsense = true\n").unwrap();
+    let secret = rig.home().join("secrets/sentry_auth_token");
+    crate::home::write_private(&secret, b"sntryu_0123456789abcdef", 0o600).unwrap();
+    let is_available =
+        async || client.credentials().await.unwrap().iter().any(|row| row.name == "sentry" && row.available);
+    until("the new secret is known", is_available).await;
+    assert_eq!(client.explain(&asked).await.unwrap().reason, "host_not_allowed", "a broken file changes nothing");
+}
