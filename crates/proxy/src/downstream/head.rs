@@ -35,7 +35,9 @@ pub enum Framing {
 ///
 /// `scanned` remembers how far earlier calls have looked; begin with 0.
 pub fn take_head(buffer: &mut BytesMut, scanned: &mut usize, limits: &Limits) -> Result<Option<Head>, Denial> {
-    skip_one_empty_line(buffer, scanned);
+    if !skip_one_empty_line(buffer, *scanned) {
+        return Ok(None);
+    }
     let Some(end) = find_end(buffer, scanned)? else {
         return if buffer.len() > limits.max_head_bytes { Err(too_large(buffer, limits)) } else { Ok(None) };
     };
@@ -46,36 +48,36 @@ pub fn take_head(buffer: &mut BytesMut, scanned: &mut usize, limits: &Limits) ->
     parse(&buffer.split_to(end).freeze(), limits).map(Some)
 }
 
-/// A server should ignore one empty line before a request (RFC 9112 § 2.2); more than one is noise.
-fn skip_one_empty_line(buffer: &mut BytesMut, scanned: &mut usize) {
-    if *scanned == 0 && buffer.starts_with(b"\r\n") {
+/// A server should ignore one empty line before a request (RFC 9112 § 2.2); more than one is noise. False when the next
+/// bytes must tell: however they are cut, only one line may go.
+fn skip_one_empty_line(buffer: &mut BytesMut, scanned: usize) -> bool {
+    if scanned > 0 || !buffer.starts_with(b"\r\n") {
+        return true;
+    }
+    let undecided = buffer.len() < 4 && matches!(buffer.get(2), None | Some(b'\r'));
+    if !undecided {
         let _ = buffer.split_to(2);
     }
+    !undecided
 }
 
 /// The length of the head, once its empty line is there. Every line must end in CRLF, and nothing else may hold CR or LF.
 fn find_end(buffer: &[u8], scanned: &mut usize) -> Result<Option<usize>, Denial> {
-    let mut from = *scanned;
-    while let Some(at) = buffer.get(from..).and_then(|rest| memchr::memchr3(b'\n', b'\r', 0, rest)).map(|at| from + at)
-    {
-        match (buffer.get(at), buffer.get(at + 1)) {
-            (Some(b'\r'), Some(b'\n')) => {
-                if at == 0 {
-                    return Err(malformed("an empty line where a request line belongs"));
-                }
-                if buffer.get(at + 2..at + 4) == Some(b"\r\n") {
-                    return Ok(Some(at + 4));
-                }
-                from = at + 2;
-            }
-            (Some(b'\r'), None) => break,
-            (Some(b'\r'), _) => return Err(malformed("a bare CR in the request head")),
-            (Some(b'\n'), _) => return Err(malformed("a line that ends in LF without CR")),
+    while let Some(at) = memchr::memchr3(b'\n', b'\r', 0, buffer.get(*scanned..).unwrap_or_default()) {
+        let rest = buffer.get(*scanned + at..).unwrap_or_default();
+        *scanned += at;
+        match rest {
+            [b'\r', b'\n', ..] if *scanned == 0 => return Err(malformed("an empty line where a request line belongs")),
+            [b'\r', b'\n', b'\r', b'\n', ..] => return Ok(Some(*scanned + 4)),
+            // Perhaps the beginning of the empty line: the next call looks at it again, from its CR.
+            [b'\r'] | [b'\r', b'\n'] | [b'\r', b'\n', b'\r'] => return Ok(None),
+            [b'\r', b'\n', ..] => *scanned += 2,
+            [b'\r', ..] => return Err(malformed("a bare CR in the request head")),
+            [b'\n', ..] => return Err(malformed("a line that ends in LF without CR")),
             _ => return Err(malformed("a NUL in the request head")),
         }
     }
-    // The last bytes may be the beginning of the empty line: look at them again.
-    *scanned = buffer.len().saturating_sub(3).min(from.max(*scanned));
+    *scanned = buffer.len();
     Ok(None)
 }
 
@@ -229,13 +231,22 @@ mod tests {
     #[test]
     fn any_cut_gives_the_same_head() {
         let text = "GET /x HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n";
-        for cut in 1..text.len() {
-            let (mut buffer, mut scanned) = (BytesMut::from(&text[..cut]), 0);
-            assert!(take_head(&mut buffer, &mut scanned, &Limits::default()).unwrap().is_none(), "cut {cut}");
-            buffer.extend_from_slice(text[cut..].as_bytes());
-            assert!(take_head(&mut buffer, &mut scanned, &Limits::default()).unwrap().is_some(), "cut {cut}");
-            assert!(buffer.is_empty());
+        for size in 1..text.len() {
+            assert!(take_in_pieces(text, size).unwrap().is_some(), "pieces of {size}");
+            assert!(take_in_pieces(&format!("\r\n{text}"), size).unwrap().is_some(), "pieces of {size}");
+            assert!(take_in_pieces(&format!("\r\n\r\n{text}"), size).is_err(), "pieces of {size}");
         }
+    }
+
+    fn take_in_pieces(text: &str, size: usize) -> Result<Option<Head>, Denial> {
+        let (mut buffer, mut scanned) = (BytesMut::new(), 0);
+        for piece in text.as_bytes().chunks(size) {
+            buffer.extend_from_slice(piece);
+            if let Some(head) = take_head(&mut buffer, &mut scanned, &Limits::default())? {
+                return Ok(Some(head));
+            }
+        }
+        Ok(None)
     }
 
     #[test]

@@ -306,6 +306,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CaError> {
 }
 
 /// A link cannot replace what another process made meanwhile, as a rename would; some file systems have no links.
+#[expect(clippy::disallowed_methods, reason = "of a file made with its mode, and only where links do not exist")]
 fn publish(temporary: &Path, path: &Path) -> io::Result<()> {
     match std::fs::hard_link(temporary, path) {
         Ok(()) => std::fs::remove_file(temporary)?,
