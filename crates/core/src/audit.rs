@@ -1,8 +1,12 @@
-//! The audit record and its hash chain.
+//! The audit record, the one line it becomes, and the hash chain that ties the lines together.
 
+use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::access::AccessMode;
+use crate::digest;
 use crate::session::{SessionId, SessionName};
 
 /// One request, as the audit log tells it. Holds only what may be shown: no query, no header values, no secrets.
@@ -50,4 +54,599 @@ pub struct AuditRecord {
     pub error: Option<String>,
     /// Unique per request; sent upstream to nobody.
     pub request_id: String,
+}
+
+/// A line of the audit log as read back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditLine {
+    /// RFC 3339, UTC, milliseconds.
+    pub timestamp: String,
+    /// Whose request.
+    pub session_id: Option<String>,
+    /// The service's short name, or the host.
+    pub service: String,
+    /// The method as sent.
+    pub method: String,
+    /// The path without query.
+    pub path: String,
+    /// Whether a real secret went out.
+    pub auth_injected: bool,
+    /// The status the agent got; `None` if none.
+    pub response_code: Option<u16>,
+    /// From the request head to the last byte of the answer, in milliseconds.
+    pub duration_ms: u64,
+    /// The session's name.
+    pub session: Option<String>,
+    /// The destination's host.
+    pub host: String,
+    /// The destination's port.
+    pub port: u16,
+    /// `HTTP/1.1`, `HTTP/2`, `websocket`, `connect`.
+    pub protocol: String,
+    /// The session's mode at the decision.
+    pub access_mode: Option<AccessMode>,
+    /// Whether policy let the request out.
+    pub allowed: bool,
+    /// A denial code, or why a request was allowed although it is not a plain read.
+    pub reason: Option<String>,
+    /// The rule or exception that decided.
+    pub rule: Option<String>,
+    /// The credential that was injected or meant.
+    pub credential: Option<String>,
+    /// Body bytes the agent sent.
+    pub request_bytes: u64,
+    /// Body bytes the agent got.
+    pub response_bytes: u64,
+    /// Secrets taken out of the answer.
+    pub redactions: u64,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// Unique per request.
+    pub request_id: String,
+    /// The line's number, beginning with 1; never goes back, whatever the clock does.
+    pub seq: u64,
+    /// This line's link of the hash chain.
+    pub chain: Chain,
+}
+
+/// A link of the hash chain: SHA-256 in lower-case hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Chain([u8; CHAIN_DIGITS]);
+
+/// Where a log stands: its last line's number and link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The last line's number; 0 before the first line.
+    pub seq: u64,
+    /// The last line's link.
+    pub chain: Chain,
+}
+
+/// How a record is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Every field up to its usual bound.
+    Full,
+    /// An intent: what the line says if nothing more is ever heard of the request ([`TERMINATED`]).
+    Intent,
+    /// An intent whose fields are cut so short that it fits [`BRIEF_BYTES`].
+    BriefIntent,
+}
+
+/// What is wrong with a line, seen from the line before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LineFault {
+    /// Not a line this program writes.
+    #[error("not an audit line")]
+    Malformed,
+    /// A whole line, but its link does not follow from the line before and its own bytes.
+    #[error("the line or its predecessor was edited")]
+    Edited,
+}
+
+/// The record's line with number `seq` after the link `previous`, line end included, and its own link.
+pub fn line(record: &AuditRecord, seq: u64, previous: &Chain) -> (Vec<u8>, Chain) {
+    let (mut body, mut line) = (Vec::with_capacity(USUAL_BYTES), Vec::with_capacity(USUAL_BYTES));
+    record.write_body(Form::Full, &mut body);
+    let chain = seal(&body, seq, previous, &mut line);
+    (line, chain)
+}
+
+/// Completes a body into a whole line at the end of `out`: number, link, line end.
+pub fn seal(body: &[u8], seq: u64, previous: &Chain, out: &mut Vec<u8>) -> Chain {
+    let begin = out.len();
+    out.extend_from_slice(body);
+    out.extend_from_slice(b",\"seq\":");
+    number(out, seq);
+    let chain = Chain::after(previous, out.get(begin..).unwrap_or_default());
+    out.extend_from_slice(CHAIN_KEY);
+    out.extend_from_slice(&chain.0);
+    out.extend_from_slice(b"\"}\n");
+    chain
+}
+
+/// Rewrites an intent's body for a request whose outcome never came: why, and how long it lasted.
+pub fn abandon(body: &[u8], error: &str, duration_ms: u64) -> Vec<u8> {
+    // A quote inside a value is always escaped, so these two patterns stand for the members and nothing else.
+    let lasted = replace_once(body, INTENT_DURATION, format!(",\"duration_ms\":{duration_ms},").as_bytes());
+    let mut told = b",\"error\":".to_vec();
+    text(&mut told, error, SHORT_FIELD);
+    replace_once(&lasted, format!(",\"error\":\"{TERMINATED}\"").as_bytes(), &told)
+}
+
+/// Reads a line and checks its own link against the link before it, if that is known.
+pub fn verify_line(line: &[u8], previous: Option<&Chain>) -> Result<AuditLine, LineFault> {
+    let parsed = AuditLine::parse(line)?;
+    let hashed =
+        line.len().checked_sub(CHAIN_TAIL).and_then(|end| line.split_at_checked(end)).ok_or(LineFault::Malformed)?.0;
+    match previous {
+        Some(previous) if Chain::after(previous, hashed) != parsed.chain => Err(LineFault::Edited),
+        _ => Ok(parsed),
+    }
+}
+
+impl AuditRecord {
+    /// Writes the record without its number and link: what [`seal`] completes into a line.
+    pub fn write_body(&self, form: Form, out: &mut Vec<u8>) {
+        let limit = Limits::of(form);
+        out.extend_from_slice(b"{\"timestamp\":\"");
+        timestamp(out, self.timestamp_ms);
+        let id = self.session.as_ref().map(|(id, _)| id.as_str());
+        optional(out, b"\",\"session_id\":", id, limit.short);
+        member(out, b",\"service\":", &self.service, limit.short);
+        member(out, b",\"method\":", &self.method, limit.short);
+        member(out, b",\"path\":", &self.path, limit.long);
+        flag(out, b",\"auth_injected\":", self.auth_injected);
+        out.extend_from_slice(b",\"response_code\":");
+        self.write_outcome(form, out);
+        self.write_destination(limit, out);
+        self.write_decision(limit, out);
+        self.write_tallies(form, limit, out);
+    }
+
+    fn write_outcome(&self, form: Form, out: &mut Vec<u8>) {
+        let (code, lasted) = if form == Form::Full { (self.response_code, self.duration_ms) } else { (None, 0) };
+        match code {
+            Some(code) => number(out, code.into()),
+            None => out.extend_from_slice(b"null"),
+        }
+        count(out, b",\"duration_ms\":", lasted);
+    }
+
+    fn write_destination(&self, limit: Limits, out: &mut Vec<u8>) {
+        let name = self.session.as_ref().map(|(_, name)| name.as_str());
+        optional(out, b",\"session\":", name, limit.short);
+        member(out, b",\"host\":", &self.host, limit.host);
+        count(out, b",\"port\":", self.port.into());
+        member(out, b",\"protocol\":", self.protocol, limit.short);
+    }
+
+    fn write_decision(&self, limit: Limits, out: &mut Vec<u8>) {
+        optional(out, b",\"access_mode\":", self.access_mode.map(AccessMode::as_str), limit.short);
+        flag(out, b",\"allowed\":", self.allowed);
+        optional(out, b",\"reason\":", self.reason, limit.short);
+        optional(out, b",\"rule\":", self.rule.as_deref(), limit.short);
+        optional(out, b",\"credential\":", self.credential.as_deref(), limit.short);
+    }
+
+    fn write_tallies(&self, form: Form, limit: Limits, out: &mut Vec<u8>) {
+        count(out, b",\"request_bytes\":", self.request_bytes);
+        count(out, b",\"response_bytes\":", self.response_bytes);
+        count(out, b",\"redactions\":", self.redactions);
+        let error = if form == Form::Full { self.error.as_deref() } else { Some(TERMINATED) };
+        optional(out, b",\"error\":", error, limit.long);
+        member(out, b",\"request_id\":", &self.request_id, limit.short);
+    }
+}
+
+impl AuditLine {
+    /// Parses one line, with or without its line end. Members of a later version are passed over.
+    pub fn parse(line: &[u8]) -> Result<Self, LineFault> {
+        serde_json::from_slice(line).map_err(|_| LineFault::Malformed)
+    }
+
+    /// Where the log stands after this line.
+    pub fn head(&self) -> Head {
+        Head { seq: self.seq, chain: self.chain }
+    }
+}
+
+impl Head {
+    /// Before the first line.
+    pub const GENESIS: Self = Self { seq: 0, chain: Chain([b'0'; CHAIN_DIGITS]) };
+}
+
+impl Chain {
+    /// Parses 64 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self, BadChain> {
+        let digits: [u8; CHAIN_DIGITS] = text.as_bytes().try_into().map_err(|_| BadChain)?;
+        let hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+        digits.iter().all(hex).then_some(Self(digits)).ok_or(BadChain)
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    fn after(previous: &Self, bytes: &[u8]) -> Self {
+        let digest = digest::sha256(&[&previous.0, bytes]);
+        let mut digits = [0; CHAIN_DIGITS];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(digest) {
+            pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        Self(digits)
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl TryFrom<String> for Chain {
+    type Error = BadChain;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Chain> for String {
+    fn from(chain: Chain) -> Self {
+        chain.as_str().into()
+    }
+}
+
+/// A text that is no link of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a chain link is 64 lower-case hexadecimal digits")]
+pub struct BadChain;
+
+/// The most bytes a field may take as written (escapes counted, quotes not).
+#[derive(Clone, Copy)]
+struct Limits {
+    long: usize,
+    host: usize,
+    short: usize,
+}
+
+impl Limits {
+    const fn of(form: Form) -> Self {
+        match form {
+            Form::Full | Form::Intent => Self { long: LONG_FIELD, host: SHORT_FIELD, short: SHORT_FIELD },
+            Form::BriefIntent => Self { long: 448, host: 256, short: 112 },
+        }
+    }
+}
+
+fn member(out: &mut Vec<u8>, key: &[u8], value: &str, limit: usize) {
+    out.extend_from_slice(key);
+    text(out, value, limit);
+}
+
+fn optional(out: &mut Vec<u8>, key: &[u8], value: Option<&str>, limit: usize) {
+    out.extend_from_slice(key);
+    match value {
+        Some(value) => text(out, value, limit),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn flag(out: &mut Vec<u8>, key: &[u8], value: bool) {
+    out.extend_from_slice(key);
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+fn count(out: &mut Vec<u8>, key: &[u8], value: u64) {
+    out.extend_from_slice(key);
+    number(out, value);
+}
+
+fn number(out: &mut Vec<u8>, value: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = value;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        if rest == 0 {
+            return out.extend_from_slice(digits.get(at..).unwrap_or_default());
+        }
+    }
+}
+
+/// A JSON string (RFC 8259 § 7) without any byte a terminal or a line reader would act on.
+fn text(out: &mut Vec<u8>, value: &str, limit: usize) {
+    out.push(b'"');
+    let plain = value.bytes().take_while(|b| PLAIN[usize::from(*b)]).count();
+    if plain == value.len() && plain <= limit {
+        out.extend_from_slice(value.as_bytes());
+    } else {
+        escaped(out, value, limit);
+    }
+    out.push(b'"');
+}
+
+fn escaped(out: &mut Vec<u8>, value: &str, limit: usize) {
+    let begin = out.len();
+    let mut cut = begin;
+    for char in value.chars() {
+        escape(out, char);
+        if out.len() - begin <= limit - ELLIPSIS.len() {
+            cut = out.len();
+        }
+        if out.len() - begin > limit {
+            out.truncate(cut);
+            return out.extend_from_slice(ELLIPSIS.as_bytes());
+        }
+    }
+}
+
+fn escape(out: &mut Vec<u8>, char: char) {
+    match char {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        char if char.is_control() || is_steering(char) => {
+            let mut units = [0; 2];
+            for unit in char.encode_utf16(&mut units) {
+                let [high, low] = unit.to_be_bytes();
+                let digit = |nibble: u8| HEX[usize::from(nibble & 15)];
+                out.extend_from_slice(&[b'\\', b'u', digit(high >> 4), digit(high), digit(low >> 4), digit(low)]);
+            }
+        }
+        char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+/// Line ends in all but name, and marks that turn the reading direction: a viewer would show something else than is there.
+const fn is_steering(char: char) -> bool {
+    matches!(char, '\u{2028}' | '\u{2029}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+}
+
+/// RFC 3339 in UTC with milliseconds; a moment outside the years 0 to 9999 becomes the epoch.
+fn timestamp(out: &mut Vec<u8>, ms: i64) {
+    let moment = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
+    let moment = moment.ok().filter(|m| (0..=9999).contains(&m.year())).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let (year, month, day) = moment.to_calendar_date();
+    let (hour, minute, second, ms) = moment.to_hms_milli();
+    digits(out, year.unsigned_abs(), 4, b'-');
+    digits(out, u8::from(month).into(), 2, b'-');
+    digits(out, day.into(), 2, b'T');
+    digits(out, hour.into(), 2, b':');
+    digits(out, minute.into(), 2, b':');
+    digits(out, second.into(), 2, b'.');
+    digits(out, ms.into(), 3, b'Z');
+}
+
+fn digits(out: &mut Vec<u8>, value: u32, width: u32, mark: u8) {
+    for place in (0..width).rev() {
+        out.push(b'0' + u8::try_from(value / 10_u32.pow(place) % 10).unwrap_or_default());
+    }
+    out.push(mark);
+}
+
+fn replace_once(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let at = memchr::memmem::find(bytes, from);
+    let Some((before, rest)) = at.and_then(|at| bytes.split_at_checked(at)) else {
+        return bytes.to_vec();
+    };
+    [before, to, rest.get(from.len()..).unwrap_or_default()].concat()
+}
+
+/// The error of a request during which the daemon was killed.
+pub const TERMINATED: &str = "daemon terminated";
+
+/// The error of a request whose client vanished before its outcome was known.
+pub const ABORTED: &str = "aborted";
+
+/// No [`Form::BriefIntent`] is longer.
+pub const BRIEF_BYTES: usize = 2016;
+
+const CHAIN_DIGITS: usize = 64;
+const CHAIN_KEY: &[u8] = b",\"chain\":\"";
+/// From the comma before `chain` to the closing brace.
+const CHAIN_TAIL: usize = CHAIN_KEY.len() + CHAIN_DIGITS + 2;
+const INTENT_DURATION: &[u8] = b",\"duration_ms\":0,";
+/// A path as long as browsers and most servers take whole.
+const LONG_FIELD: usize = 4096;
+const SHORT_FIELD: usize = 512;
+const ELLIPSIS: &str = "…";
+const HEX: &[u8; 16] = b"0123456789abcdef";
+const USUAL_BYTES: usize = 1024;
+
+/// ASCII that stands for itself in a JSON string.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        table[byte] = byte != b'"' as usize && byte != b'\\' as usize;
+        byte += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::session::{SessionId, SessionName};
+
+    fn record() -> AuditRecord {
+        AuditRecord {
+            timestamp_ms: 1_705_314_600_123,
+            session: Some((SessionId::parse("00c0ffee").unwrap(), SessionName::parse("default").unwrap())),
+            service: "github".into(),
+            method: "GET".into(),
+            path: "/repos/owner/repo".into(),
+            auth_injected: true,
+            response_code: Some(200),
+            duration_ms: 150,
+            host: "api.github.com".into(),
+            port: 443,
+            protocol: "HTTP/2",
+            access_mode: Some(AccessMode::ReadOnly),
+            allowed: true,
+            reason: None,
+            rule: Some("github".into()),
+            credential: Some("github".into()),
+            request_bytes: 0,
+            response_bytes: 4096,
+            redactions: 1,
+            error: None,
+            request_id: "r-1".into(),
+        }
+    }
+
+    fn first_line(record: &AuditRecord) -> String {
+        String::from_utf8(line(record, 1, &Head::GENESIS.chain).0).unwrap()
+    }
+
+    #[test]
+    fn the_line_is_spelled_as_documented() {
+        let expected = concat!(
+            r#"{"timestamp":"2024-01-15T10:30:00.123Z","session_id":"00c0ffee","service":"github","method":"GET","#,
+            r#""path":"/repos/owner/repo","auth_injected":true,"response_code":200,"duration_ms":150,"#,
+            r#""session":"default","host":"api.github.com","port":443,"protocol":"HTTP/2","access_mode":"read-only","#,
+            r#""allowed":true,"reason":null,"rule":"github","credential":"github","request_bytes":0,"#,
+            r#""response_bytes":4096,"redactions":1,"error":null,"request_id":"r-1","seq":1,"chain":""#,
+        );
+        let line = first_line(&record());
+        assert!(line.starts_with(expected), "{line}");
+        assert!(line.ends_with("\"}\n"));
+    }
+
+    #[test]
+    fn an_unknown_caller_has_null_identity() {
+        let line = first_line(&AuditRecord { session: None, access_mode: None, ..record() });
+        let parsed = AuditLine::parse(line.as_bytes()).unwrap();
+        assert_eq!((parsed.session_id, parsed.session, parsed.access_mode), (None, None, None));
+    }
+
+    #[test]
+    fn timestamps_are_rfc_3339() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_001, "2000-02-29T00:00:00.001Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (i64::MAX, "1970-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(
+                AuditLine::parse(first_line(&AuditRecord { timestamp_ms: ms, ..record() }).as_bytes())
+                    .unwrap()
+                    .timestamp,
+                text
+            );
+        }
+    }
+
+    #[test]
+    fn a_chain_notices_every_changed_byte() {
+        let (first, link) = line(&record(), 1, &Head::GENESIS.chain);
+        let (second, _) = line(&record(), 2, &link);
+        assert!(verify_line(&first, Some(&Head::GENESIS.chain)).is_ok());
+        assert!(verify_line(&second, Some(&link)).is_ok());
+        assert_eq!(verify_line(&second, Some(&Head::GENESIS.chain)), Err(LineFault::Edited));
+        for at in 0..second.len() - 1 {
+            let mut edited = second.clone();
+            edited[at] ^= 1;
+            assert!(verify_line(&edited, Some(&link)).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn an_intent_tells_its_own_end() {
+        let mut body = Vec::new();
+        let hostile = AuditRecord { path: r#"/","error":"daemon terminated","duration_ms":0,"#.into(), ..record() };
+        hostile.write_body(Form::Intent, &mut body);
+        let told = |body: &[u8]| {
+            let mut line = Vec::new();
+            seal(body, 7, &Head::GENESIS.chain, &mut line);
+            let parsed = AuditLine::parse(&line).unwrap();
+            assert_eq!((&parsed.path, parsed.response_code), (&hostile.path, None));
+            (parsed.error.unwrap(), parsed.duration_ms)
+        };
+        assert_eq!(told(&body), (TERMINATED.into(), 0));
+        assert_eq!(told(&abandon(&body, ABORTED, 31)), (ABORTED.into(), 31));
+    }
+
+    #[test]
+    fn long_fields_are_cut_visibly() {
+        let long = AuditRecord { path: "/".repeat(9000), method: "\u{1b}".repeat(9000), ..record() };
+        let parsed = AuditLine::parse(first_line(&long).as_bytes()).unwrap();
+        assert!(parsed.path.ends_with('…') && parsed.path.len() == LONG_FIELD, "{}", parsed.path.len());
+        assert!(parsed.method.ends_with('…') && parsed.method.len() < 100);
+        assert_eq!(
+            AuditLine::parse(first_line(&AuditRecord { path: "/".repeat(4096), ..record() }).as_bytes())
+                .unwrap()
+                .path
+                .len(),
+            4096
+        );
+    }
+
+    fn any_text() -> impl Strategy<Value = String> {
+        let nasty = prop::sample::select(vec![
+            '"', '\\', '\n', '\u{1b}', '\u{7f}', '\u{85}', '\u{9b}', '\u{2028}', '\u{202e}', '\0', '😀',
+        ]);
+        prop_oneof![
+            any::<String>(),
+            prop::collection::vec(prop_oneof![nasty, any::<char>()], 0..700).prop_map(String::from_iter)
+        ]
+    }
+
+    prop_compose! {
+        fn any_record()(service in any_text(), method in any_text(), path in any_text(), host in any_text(), id in any_text(),
+            rule in prop::option::of(any_text()), credential in prop::option::of(any_text()), error in prop::option::of(any_text()),
+            timestamp_ms in any::<i64>(), tallies in any::<[u64; 4]>(), code in any::<Option<u16>>()) -> AuditRecord {
+            AuditRecord { service: service.into(), method, path, host, request_id: id, rule, credential, error, timestamp_ms,
+                response_code: code, duration_ms: tallies[0], request_bytes: tallies[1], response_bytes: tallies[2],
+                redactions: tallies[3], ..record() }
+        }
+    }
+
+    fn same_or_cut(written: &str, meant: &str) -> bool {
+        written == meant || written.strip_suffix('…').is_some_and(|kept| meant.starts_with(kept) && meant.len() > 100)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_in_the_fields_it_stays_one_line_that_reads_back(record in any_record()) {
+            let (line, link) = line(&record, u64::MAX, &Head::GENESIS.chain);
+            let text = std::str::from_utf8(&line).unwrap();
+            prop_assert_eq!(text.strip_suffix('\n').map(|text| text.chars().any(|c| c.is_control() || is_steering(c))), Some(false));
+            let parsed = verify_line(&line, Some(&Head::GENESIS.chain)).unwrap();
+            prop_assert_eq!(parsed.head(), Head { seq: u64::MAX, chain: link });
+            for (written, meant) in [(&parsed.method, &record.method), (&parsed.path, &record.path), (&parsed.host, &record.host), (&parsed.request_id, &record.request_id)] {
+                prop_assert!(same_or_cut(written, meant), "{} is not {}", written, meant);
+            }
+            prop_assert!(same_or_cut(&parsed.error.unwrap_or_default(), record.error.as_deref().unwrap_or_default()));
+            prop_assert_eq!((parsed.response_code, parsed.duration_ms), (record.response_code, record.duration_ms));
+        }
+
+        #[test]
+        fn a_brief_intent_fits_its_slot(record in any_record()) {
+            let mut body = Vec::new();
+            record.write_body(Form::BriefIntent, &mut body);
+            prop_assert!(body.len() <= BRIEF_BYTES, "{}", body.len());
+        }
+
+        #[test]
+        fn reading_arbitrary_bytes_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(verify_line(&bytes, None).is_err());
+        }
+    }
 }

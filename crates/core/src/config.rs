@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::access::ReadException;
+pub use crate::cidr::Cidr;
 use crate::credential::CredentialName;
 use crate::host::{Host, HostPattern};
 use crate::rule::InjectPolicy;
@@ -102,15 +103,6 @@ pub struct UpstreamProxy {
     pub port: u16,
     /// User name and password, if the URL had them.
     pub credentials: Option<(String, Secret)>,
-}
-
-/// An address block in CIDR notation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    /// The network address.
-    pub address: IpAddr,
-    /// Leading bits that count.
-    pub prefix: u8,
 }
 
 /// `[services.<name>]`; which keys a service reads is its own business.

@@ -89,9 +89,13 @@ impl CredentialKind {
                 "anthropic_oauth_token",
                 &["CLAUDE_CODE_OAUTH_TOKEN"],
             ),
-            Self::Openai => {
-                names("openai", "OpenAI/Codex", "OPENAI_API_KEY", "openai_api_key", &["OPENAI_API_KEY", "CODEX_API_KEY"])
-            }
+            Self::Openai => names(
+                "openai",
+                "OpenAI/Codex",
+                "OPENAI_API_KEY",
+                "openai_api_key",
+                &["OPENAI_API_KEY", "CODEX_API_KEY"],
+            ),
             Self::Pagerduty => names(
                 "pagerduty",
                 "PagerDuty",

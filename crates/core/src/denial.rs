@@ -14,6 +14,8 @@ pub struct Denial {
     pub hint: Option<String>,
     /// Further members of the JSON body, in order (`method`, `host`, `session`).
     pub details: Vec<(&'static str, String)>,
+    /// The rule that refused, for the audit record; not in the body.
+    pub rule: Option<&'static str>,
 }
 
 /// The stable cause of a denial; sent as `X-Clauderon-Error` and recorded as `reason`.
@@ -74,7 +76,7 @@ pub enum DenialCode {
 impl Denial {
     /// A denial with its sentence.
     pub fn new(code: DenialCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, details: Vec::new() }
+        Self { code, message: message.into(), hint: None, details: Vec::new(), rule: None }
     }
 
     /// Adds what to do next.
@@ -88,6 +90,13 @@ impl Denial {
     #[must_use]
     pub fn detail(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.details.push((key, value.into()));
+        self
+    }
+
+    /// Names the rule that refused.
+    #[must_use]
+    pub fn rule(mut self, rule: &'static str) -> Self {
+        self.rule = Some(rule);
         self
     }
 

@@ -124,7 +124,11 @@ impl Scheme {
 impl Origin {
     /// `host`, with `:port` unless it is the scheme's default: what goes into `Host` and `:authority`.
     pub fn authority(&self) -> String {
-        if self.port == self.scheme.default_port() { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+        if self.port == self.scheme.default_port() {
+            self.host.to_string()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -248,7 +252,21 @@ mod tests {
 
     #[test]
     fn ambiguous_hosts_are_refused() {
-        for bad in ["", ".", "a..b", "a%2fb", "u@h", "1.2.3", "0x7f.1", "2130706433", "127.1", "fe80::1", "[fe80::1%eth0]", "-a.b", "a b"] {
+        for bad in [
+            "",
+            ".",
+            "a..b",
+            "a%2fb",
+            "u@h",
+            "1.2.3",
+            "0x7f.1",
+            "2130706433",
+            "127.1",
+            "fe80::1",
+            "[fe80::1%eth0]",
+            "-a.b",
+            "a b",
+        ] {
             assert!(Host::parse(bad).is_err(), "{bad}");
         }
     }

@@ -18,6 +18,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod cidr;
 pub mod classify;
 pub mod config;
 pub mod credential;

@@ -1,24 +1,289 @@
 //! Placeholders: minted per session and credential, found by exact lookup.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use crate::credential::CredentialName;
+use memchr::memmem::Finder;
+
+use crate::credential::{CredentialKind, CredentialName};
+use crate::secret::Secret;
 use crate::session::SessionId;
 
+/// The prefix a real token has, so that its placeholder can mirror it: some clients choose their behaviour by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TokenKind(Option<&'static str>);
+
+impl TokenKind {
+    /// The kind of `secret`, as far as its prefix tells.
+    pub fn of(secret: Option<&Secret>) -> Self {
+        let Some(text) = secret.map(Secret::expose) else { return Self(None) };
+        // Docker Hub's token may come as `user:token`.
+        let token = text.split_once(':').map_or(text, |(_, token)| token);
+        let forms = CredentialKind::ALL.into_iter().flat_map(|kind| forms(kind).iter());
+        Self(forms.map(|form| form.prefix).find(|prefix| !prefix.is_empty() && token.starts_with(prefix)))
+    }
+}
+
+/// The placeholder of a session for a credential: always the same for the same three arguments.
+pub fn mint(session: &SessionId, name: &CredentialName, kind: TokenKind) -> String {
+    let Some(builtin) = builtin(name) else { return user_defined(session, name) };
+    let forms = forms(builtin);
+    let form = forms.iter().find(|form| kind.0 == Some(form.prefix)).or_else(|| forms.first());
+    form.expect("every built-in credential has a form").render(session)
+}
+
+/// Every placeholder the session may hold for the credential, whatever the kind of the real token was when it was minted.
+pub fn variants(session: &SessionId, name: &CredentialName) -> Vec<String> {
+    match builtin(name) {
+        Some(kind) => forms(kind).iter().map(|form| form.render(session)).collect(),
+        None => vec![user_defined(session, name)],
+    }
+}
+
 /// Every placeholder in force, by its exact text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PlaceholderTable {
     owners: HashMap<String, (SessionId, CredentialName)>,
+    /// Where the marker stands in a placeholder, and how long that is; longest first. One entry per form, not per placeholder.
+    spans: Vec<Span>,
+    finders: [Finder<'static>; 2],
+}
+
+/// A placeholder found in some text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting<'a> {
+    /// Where it stands, in bytes.
+    pub range: Range<usize>,
+    /// Whose it is.
+    pub session: &'a SessionId,
+    /// What it stands for.
+    pub credential: &'a CredentialName,
 }
 
 impl PlaceholderTable {
-    /// Adds a session's placeholder for a credential.
+    /// Adds all placeholders of a session for a credential.
+    pub fn insert_all(&mut self, session: &SessionId, credential: &CredentialName) {
+        for placeholder in variants(session, credential) {
+            self.insert(placeholder, session.clone(), credential.clone());
+        }
+    }
+
+    /// Adds a session's placeholder for a credential. Without one of the markers it is looked up, but never found inside a text.
     pub fn insert(&mut self, placeholder: String, session: SessionId, credential: CredentialName) {
+        if let Some(at) = self.finders.iter().find_map(|finder| finder.find(placeholder.as_bytes())) {
+            let span = Span { len: placeholder.len(), marker: at };
+            if let Err(place) = self.spans.binary_search_by(|known| span.cmp(known)) {
+                self.spans.insert(place, span);
+            }
+        }
         self.owners.insert(placeholder, (session, credential));
     }
 
     /// Whose placeholder `text` is, if it is one.
     pub fn owner(&self, text: &str) -> Option<(&SessionId, &CredentialName)> {
         self.owners.get(text).map(|(session, credential)| (session, credential))
+    }
+
+    /// Every placeholder in `text`, in order. Text without a marker costs one search per marker; text shorter than any
+    /// placeholder costs nothing.
+    pub fn sightings<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Sighting<'a>> {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            loop {
+                let at = self.next_marker(text, from)?;
+                if let Some(sighting) = self.sighting_at(text, at) {
+                    from = sighting.range.end.max(at + 1);
+                    return Some(sighting);
+                }
+                from = at + 1;
+            }
+        })
+    }
+
+    fn next_marker(&self, text: &[u8], from: usize) -> Option<usize> {
+        if text.len() < SHORTEST {
+            return None;
+        }
+        let rest = text.get(from..)?;
+        self.finders.iter().filter_map(|finder| finder.find(rest)).min().map(|at| from + at)
+    }
+
+    fn sighting_at<'a>(&'a self, text: &'a [u8], marker: usize) -> Option<Sighting<'a>> {
+        self.spans.iter().find_map(|span| {
+            let start = marker.checked_sub(span.marker)?;
+            let range = start..start + span.len;
+            let candidate = std::str::from_utf8(text.get(range.clone())?).ok()?;
+            let (session, credential) = self.owner(candidate)?;
+            Some(Sighting { range, session, credential })
+        })
+    }
+}
+
+impl Default for PlaceholderTable {
+    fn default() -> Self {
+        Self { owners: HashMap::new(), spans: Vec::new(), finders: MARKERS.map(Finder::new) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Span {
+    len: usize,
+    marker: usize,
+}
+
+/// One shape of a built-in credential's placeholder: prefix, marker, session, tail, zeros up to `len`.
+struct Form {
+    prefix: &'static str,
+    marker: &'static str,
+    tail: &'static str,
+    len: usize,
+}
+
+impl Form {
+    fn render(&self, session: &SessionId) -> String {
+        let text = [self.prefix, self.marker, session.as_str(), self.tail].concat();
+        format!("{text:0<len$}", len = self.len)
+    }
+}
+
+fn builtin(name: &CredentialName) -> Option<CredentialKind> {
+    CredentialKind::ALL.into_iter().find(|kind| kind.names().name == name.as_str())
+}
+
+fn user_defined(session: &SessionId, name: &CredentialName) -> String {
+    // The names that PagerDuty's and Kubernetes' placeholders are built with; no credential's name has a dot.
+    let separator = if matches!(name.as_str(), "pd" | "k8s") { '.' } else { '-' };
+    format!("clauderon-placeholder{separator}{name}-{session}-000000")
+}
+
+const fn forms(kind: CredentialKind) -> &'static [Form] {
+    match kind {
+        CredentialKind::Github => GITHUB,
+        CredentialKind::Anthropic => ANTHROPIC,
+        CredentialKind::Openai => OPENAI,
+        CredentialKind::Pagerduty => PAGERDUTY,
+        CredentialKind::Sentry => SENTRY,
+        CredentialKind::Grafana => GRAFANA,
+        CredentialKind::Npm => NPM,
+        CredentialKind::Docker => DOCKER,
+        CredentialKind::Kubernetes => KUBERNETES,
+        CredentialKind::Talos => TALOS,
+    }
+}
+
+const fn form(prefix: &'static str, marker: &'static str, tail: &'static str) -> Form {
+    Form { prefix, marker, tail, len: 0 }
+}
+
+// The run of zeros keeps secret scanners quiet, `_` breaks their provider patterns; prefixes and lengths are what clients check.
+const GITHUB: &[Form] = &[
+    form("ghp_", "clauderon_placeholder_", "000000"),
+    form("gho_", "clauderon_placeholder_", "000000"),
+    form("ghu_", "clauderon_placeholder_", "000000"),
+    form("ghs_", "clauderon_placeholder_", "000000"),
+    Form { prefix: "github_pat_", marker: "clauderon_placeholder_", tail: "", len: 93 },
+];
+const ANTHROPIC: &[Form] = &[
+    form("sk-ant-oat01-", "clauderon-placeholder-", "-000000"),
+    form("sk-ant-api03-", "clauderon-placeholder-", "-000000"),
+];
+const OPENAI: &[Form] = &[form("sk-proj-", "clauderon-placeholder-", "-000000")];
+const PAGERDUTY: &[Form] = &[form("", "clauderon-placeholder-pd-", "-000000")];
+/// 32 bytes in hexadecimal after the prefix: sentry-cli warns otherwise.
+const SENTRY: &[Form] = &[Form { prefix: "sntryu_", marker: "c1a0de", tail: "", len: 7 + 64 }];
+const GRAFANA: &[Form] = &[form("glsa_", "clauderon_placeholder_", "_000000")];
+const NPM: &[Form] = &[form("npm_", "clauderon_placeholder_", "000000")];
+const DOCKER: &[Form] = &[form("dckr_pat_", "clauderon_", "_000000"), form("dckr_oat_", "clauderon_", "_000000")];
+const KUBERNETES: &[Form] = &[form("", "clauderon-placeholder-k8s-", "-000000")];
+const TALOS: &[Form] = &[form("", "clauderon-placeholder-talos-", "-000000")];
+
+/// What every placeholder contains one of.
+const MARKERS: [&str; 2] = ["clauderon", "c1a0de"];
+/// The length of the shortest placeholder (Docker's), so that short texts need no search.
+const SHORTEST: usize = 34;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sid(text: &str) -> SessionId {
+        SessionId::parse(text).unwrap()
+    }
+
+    fn name(text: &str) -> CredentialName {
+        CredentialName::parse(text).unwrap()
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret::parse(text).unwrap().unwrap()
+    }
+
+    #[test]
+    fn shapes_are_what_clients_expect() {
+        let id = sid("7f3a9c21");
+        let all: Vec<String> = CredentialKind::ALL.iter().flat_map(|kind| variants(&id, &kind.credential())).collect();
+        assert!(all.iter().all(|text| text.len() >= SHORTEST && text.contains("7f3a9c21")), "{all:#?}");
+        assert_eq!(all.first().unwrap(), "ghp_clauderon_placeholder_7f3a9c21000000");
+        assert_eq!(all.iter().find(|text| text.starts_with("github_pat_")).unwrap().len(), 93);
+        let sentry = all.iter().find_map(|text| text.strip_prefix("sntryu_")).unwrap();
+        assert!(sentry.len() == 64 && sentry.bytes().all(|b| b.is_ascii_hexdigit()));
+        assert!(all.contains(&"dckr_oat_clauderon_7f3a9c21_000000".into()));
+        assert!(all.contains(&"clauderon-placeholder-pd-7f3a9c21-000000".into()));
+    }
+
+    #[test]
+    fn the_prefix_mirrors_the_real_token() {
+        let id = sid("7f3a9c21");
+        let mint = |name_: &str, real: &str| mint(&id, &name(name_), TokenKind::of(Some(&secret(real))));
+        assert!(mint("anthropic", "sk-ant-api03-x").starts_with("sk-ant-api03-clauderon"));
+        assert!(mint("github", "github_pat_x").starts_with("github_pat_clauderon"));
+        assert!(mint("github", "unheard-of").starts_with("ghp_clauderon"));
+        assert!(mint("docker", "me:dckr_oat_x").starts_with("dckr_oat_clauderon"));
+        assert_eq!(mint("linear", "lin_api_x"), "clauderon-placeholder-linear-7f3a9c21-000000");
+    }
+
+    #[test]
+    fn no_two_credentials_share_a_placeholder() {
+        let id = sid("7f3a9c21");
+        let names =
+            CredentialKind::ALL.map(CredentialKind::credential).into_iter().chain(["pd", "k8s", "linear"].map(name));
+        let mut all: Vec<String> = names.flat_map(|name| variants(&id, &name)).collect();
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn sightings_are_exact() {
+        let mut table = PlaceholderTable::default();
+        let (one, two) = (sid("7f3a9c21"), sid("c1a0de12"));
+        for id in [&one, &two] {
+            table.insert_all(id, &name("openai"));
+            table.insert_all(id, &name("sentry"));
+        }
+        let text = "x, openai-insecure-api-key.sk-proj-clauderon-placeholder-7f3a9c21-000000,sk-proj-clauderon-placeholder-c1a0de12-000000";
+        let seen: Vec<_> = table.sightings(text.as_bytes()).map(|s| (s.range.start, s.session.as_str())).collect();
+        assert_eq!(seen, [(27, "7f3a9c21"), (73, "c1a0de12")]);
+        let sentry = mint(&two, &name("sentry"), TokenKind::default());
+        assert_eq!(table.sightings(sentry.as_bytes()).count(), 1);
+        assert_eq!(table.sightings(b"clauderon-placeholder-7f3a9c22-000000 clauderonclauderon c1a0de").count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn every_placeholder_is_found_wherever_it_stands(before in ".{0,40}", after in ".{0,40}", raw: [u8; 4], which in 0_usize..10) {
+            let id = SessionId::from_bytes(raw);
+            let credential = CredentialKind::ALL[which].credential();
+            let mut table = PlaceholderTable::default();
+            table.insert_all(&id, &credential);
+            for placeholder in variants(&id, &credential) {
+                let text = format!("{before}{placeholder}{after}");
+                let found = table.sightings(text.as_bytes()).any(|s| text.get(s.range) == Some(&placeholder));
+                prop_assert!(found);
+            }
+        }
     }
 }

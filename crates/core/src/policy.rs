@@ -1,1 +1,161 @@
-//! (being written)
+//! The decision: the only place where a [`Permit`] is made.
+#![deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing)]
+
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::access::{AccessMode, OperationClass};
+use crate::classify::Classified;
+use crate::config::PolicySettings;
+use crate::denial::{Denial, DenialCode};
+use crate::facts::Facts;
+use crate::host::{HostPattern, Origin};
+use crate::rule::{Rule, RuleSet};
+use crate::session::Session;
+
+/// Leave to forward one request. Only [`decide`] makes one, and only [`crate::inject::plan`] takes one.
+#[derive(Debug)]
+pub struct Permit {
+    classified: Classified,
+    service: Option<Arc<str>>,
+    origin: Origin,
+    rules: Vec<Arc<Rule>>,
+}
+
+/// Decides about one request: hosts, then framing of the path, then the operation against the session's mode.
+pub fn decide(
+    facts: &Facts<'_>,
+    classified: Classified,
+    session: &Session,
+    rules: &RuleSet,
+    settings: &PolicySettings,
+) -> Result<Permit, Denial> {
+    check_host(facts.origin, session, settings)?;
+    check_form(facts, rules)?;
+    check_class(facts, classified, session, settings)?;
+    Ok(Permit {
+        classified,
+        service: rules.service_of(facts.origin).cloned(),
+        origin: facts.origin.clone(),
+        rules: rules.matching(facts).cloned().collect(),
+    })
+}
+
+/// Whether the allow-lists let `session` reach `origin`; also asked when a CONNECT opens.
+pub fn check_host(origin: &Origin, session: &Session, settings: &PolicySettings) -> Result<(), Denial> {
+    let on = |list: &Option<Vec<HostPattern>>| list.as_ref().is_none_or(|list| list.iter().any(|p| covers(p, origin)));
+    let hint = if !on(&settings.allow_hosts) {
+        format!("add \"{}\" to `network.allow_hosts` in proxy.toml", origin.host)
+    } else if !on(&session.allow_hosts) {
+        format!("create the session with `--allow-host {}`", origin.host)
+    } else {
+        return Ok(());
+    };
+    let message = format!("the host `{}` is not on the list of allowed hosts", origin.authority());
+    Err(with_context(Denial::new(DenialCode::HostNotAllowed, message), None, origin, session).hint(hint))
+}
+
+impl Permit {
+    /// The service that owns the origin, if any rule knows it.
+    pub fn service(&self) -> Option<&Arc<str>> {
+        self.service.as_ref()
+    }
+
+    /// The first rule that covers the request.
+    pub fn rule(&self) -> Option<&Arc<Rule>> {
+        self.rules.first()
+    }
+
+    /// Every rule that covers the request, in order of preference.
+    pub fn rules(&self) -> &[Arc<Rule>] {
+        &self.rules
+    }
+
+    /// The destination that was decided on.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// What the request does.
+    pub fn class(&self) -> OperationClass {
+        self.classified.class
+    }
+
+    /// Why the request was permitted although it is no plain read or write: the exception's or opened operation's name.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self.classified.class {
+            OperationClass::Read | OperationClass::Write => None,
+            OperationClass::Excepted(exception) => Some(exception.as_str()),
+            OperationClass::Mint => Some(self.classified.rule),
+        }
+    }
+
+    /// The rule or exception that decided, for people.
+    pub fn label(&self) -> Option<String> {
+        self.reason().map(str::to_owned).or_else(|| self.rule().map(|rule| rule.to_string()))
+    }
+
+    /// The credential that a request without one would get, if `known` says that its secret exists; for `explain`.
+    pub fn bare_injection(&self, session: &Session, known: impl Fn(&Rule) -> bool) -> Option<&Arc<Rule>> {
+        self.rules.iter().find(|rule| rule.adds() && session.may_use(&rule.credential)).filter(|rule| known(rule))
+    }
+}
+
+fn covers(pattern: &HostPattern, origin: &Origin) -> bool {
+    pattern.port.is_none_or(|port| port == origin.port) && pattern.matches_host(&origin.host)
+}
+
+/// TRACE echoes the head, secret included; CONNECT inside a connection would hide its destination from the rules.
+fn check_form(facts: &Facts<'_>, rules: &RuleSet) -> Result<(), Denial> {
+    let tunnel = *facts.method == Method::CONNECT && !facts.upgrade;
+    if tunnel || *facts.method == Method::TRACE {
+        let message = format!("the method {} is not forwarded", facts.method);
+        return Err(Denial::new(DenialCode::MalformedRequest, message));
+    }
+    if facts.path.is_none() && rules.knows(facts.origin) {
+        let message = "the path has dot segments, empty segments, backslashes or invalid escapes";
+        return Err(Denial::new(DenialCode::MalformedRequest, message).hint("send the path in its normal form"));
+    }
+    Ok(())
+}
+
+fn check_class(
+    facts: &Facts<'_>,
+    classified: Classified,
+    session: &Session,
+    settings: &PolicySettings,
+) -> Result<(), Denial> {
+    let denial = |denial| with_context(denial, Some(facts.method), facts.origin, session).rule(classified.rule);
+    let reads_only = match session.mode {
+        AccessMode::ReadOnly => true,
+        AccessMode::ReadWrite => false,
+    };
+    let permitted = match classified.class {
+        OperationClass::Read => true,
+        OperationClass::Excepted(exception) => !reads_only || settings.read_only_allow.contains(&exception),
+        OperationClass::Write => !reads_only,
+        OperationClass::Mint if !settings.allow_minting.iter().any(|open| open == classified.rule) => {
+            return Err(denial(minting(classified.rule)));
+        }
+        OperationClass::Mint => !reads_only,
+    };
+    if permitted {
+        return Ok(());
+    }
+    let refused = Denial::new(DenialCode::ReadOnly, "Write operations are blocked in read-only mode");
+    Err(denial(refused).hint(format!("clauderon set-access-mode {} read-write", session.name)))
+}
+
+fn minting(rule: &str) -> Denial {
+    let message = "operations that create lasting credentials are blocked";
+    Denial::new(DenialCode::Minting, message).hint(format!("add \"{rule}\" to `allow_minting` in proxy.toml"))
+}
+
+fn with_context(denial: Denial, method: Option<&Method>, origin: &Origin, session: &Session) -> Denial {
+    let denial = match method {
+        Some(method) => denial.detail("method", method.as_str()),
+        None => denial,
+    };
+    denial.detail("host", origin.host.to_string()).detail("session", session.name.as_str())
+}

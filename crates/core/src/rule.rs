@@ -28,17 +28,40 @@ pub struct Rule {
     pub inject: InjectPolicy,
 }
 
+impl Rule {
+    /// Whether the secret is put into a request that carries no credential at all.
+    pub fn adds(&self) -> bool {
+        match self.inject {
+            InjectPolicy::Auto | InjectPolicy::Always => true,
+            InjectPolicy::Placeholder => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}{}", self.service, self.host, self.path)
+    }
+}
+
 /// How a secret is put into a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {
     /// `Authorization: Bearer S`; a client's `token` or `Bearer` scheme is kept when its placeholder is swapped.
     Bearer,
-    /// `Authorization: Token token=S` (PagerDuty REST keys); `Bearer` is kept when the client chose it.
+    /// As [`Shape::Bearer`], and `openai-insecure-api-key.S` among `Sec-WebSocket-Protocol`, which browsers must use.
+    Openai,
+    /// `Authorization: Token token=S` (PagerDuty REST keys); other tokens keep the `Bearer` the client chose.
     PagerdutyToken,
     /// `Authorization: Basic base64(user:S)`; a user name sent by the client is kept.
     Basic {
         /// The user name when the client gave none.
         user: Arc<str>,
+    },
+    /// As [`Shape::Basic`] for registries whose secret may bring its user along as `user:token`.
+    RegistryBasic {
+        /// The configured user name; it is used where the client gave none, or `clauderon`.
+        user: Option<Arc<str>>,
     },
     /// Anthropic: an OAuth token (`sk-ant-oat…`) goes into `Authorization: Bearer` with the `oauth-2025-04-20` beta flag,
     /// any other key into `x-api-key`; the header of the other kind is removed.
@@ -97,9 +120,20 @@ impl RuleSet {
         set
     }
 
-    /// The rule for a request: TLS, exact host, port and path, or none.
+    /// The first rule for a request: TLS, exact host, port and path, or none.
     pub fn find(&self, facts: &Facts<'_>) -> Option<&Arc<Rule>> {
-        self.of_origin(facts.origin).find(|rule| rule.path.matches(facts.path, facts.query))
+        self.matching(facts).next()
+    }
+
+    /// Every rule for a request. A path that is not canonical has none.
+    pub fn matching<'a, 'o>(&'a self, facts: &Facts<'o>) -> impl Iterator<Item = &'a Arc<Rule>> + use<'a, 'o> {
+        let path = facts.path;
+        self.of_origin(facts.origin).filter(move |rule| path.is_some_and(|path| rule.path.matches(path)))
+    }
+
+    /// Whether any rule is for this origin, on whatever path.
+    pub fn knows(&self, origin: &Origin) -> bool {
+        self.of_origin(origin).next().is_some()
     }
 
     /// All rules of an origin. Plain http has none.

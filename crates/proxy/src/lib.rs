@@ -10,8 +10,10 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 
 pub mod audit;
+mod peer;
 pub mod snapshot;
 pub mod tls;
+mod upstream;
 
 /// Any failure of a body on its way.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,137 @@
+//! The built-in services: one entry each; rules, listings and classes all derive from it.
+#![deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing)]
+
+mod anthropic;
+mod docker;
+mod github;
+mod grafana;
+mod kubernetes;
+mod npm;
+mod openai;
+mod pagerduty;
+mod sentry;
+mod talos;
+
+use std::sync::Arc;
+
+use crate::classify::Classified;
+use crate::config::{ServiceSettings, Settings, UserCredential};
+use crate::credential::CredentialKind;
+use crate::facts::Facts;
+use crate::host::{Host, HostPattern, Origin, Scheme};
+use crate::path::PathPattern;
+use crate::rule::{InjectPolicy, Rule, RuleSet, Shape};
+
+/// What clauderon knows of a service.
+pub struct Service {
+    /// The credential it takes.
+    pub kind: CredentialKind,
+    /// Where the credential goes, given `[services.<name>]`.
+    pub rules: fn(&ServiceSettings) -> Vec<Rule>,
+    /// What a request to one of its origins does, where the method alone does not tell.
+    pub classify: fn(&Facts<'_>) -> Option<Classified>,
+    /// Origins (https, port 443) that are the service's although its credential never goes there.
+    pub other_hosts: &'static [&'static str],
+}
+
+/// Every built-in service, in the order of the documentation.
+pub static SERVICES: [Service; 10] = [
+    github::SERVICE,
+    anthropic::SERVICE,
+    openai::SERVICE,
+    pagerduty::SERVICE,
+    sentry::SERVICE,
+    grafana::SERVICE,
+    npm::SERVICE,
+    docker::SERVICE,
+    kubernetes::SERVICE,
+    talos::SERVICE,
+];
+
+/// All rules the settings give: the user's own credentials first, so that they win.
+pub fn rules(settings: &Settings) -> Vec<Rule> {
+    let own = settings.credentials.iter().flat_map(user_rules);
+    let none = ServiceSettings::default();
+    let builtin = SERVICES
+        .iter()
+        .flat_map(|service| (service.rules)(settings.services.get(service.kind.names().name).unwrap_or(&none)));
+    own.chain(builtin).collect()
+}
+
+/// The class a service gives a request to one of its origins.
+pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classified> {
+    SERVICES.iter().filter(|service| service.owns(facts.origin, rules)).find_map(|service| (service.classify)(facts))
+}
+
+impl Service {
+    /// The short name in rules and audit records.
+    pub const fn name(&self) -> &'static str {
+        self.kind.names().name
+    }
+
+    fn owns(&self, origin: &Origin, rules: &RuleSet) -> bool {
+        let other = |name: &str| self.other_hosts.contains(&name) && is_plain_https(origin);
+        origin.host.name().is_some_and(other) || rules.of_origin(origin).any(|rule| *rule.service == *self.name())
+    }
+}
+
+fn is_plain_https(origin: &Origin) -> bool {
+    origin.scheme == Scheme::Https && origin.port == Scheme::Https.default_port()
+}
+
+fn user_rules(credential: &UserCredential) -> impl Iterator<Item = Rule> {
+    credential.hosts.iter().map(|host| Rule {
+        service: credential.name.as_str().into(),
+        credential: credential.name.clone(),
+        host: host.clone(),
+        path: PathPattern::Any,
+        shape: credential.shape.clone(),
+        inject: credential.inject,
+    })
+}
+
+/// The rows of one service.
+struct Rows {
+    kind: CredentialKind,
+    rules: Vec<Rule>,
+}
+
+impl Rows {
+    fn of(kind: CredentialKind) -> Self {
+        Self { kind, rules: Vec::new() }
+    }
+
+    /// A row for a host that is written in the code.
+    fn host(self, host: &str, path: PathPattern, shape: Shape) -> Self {
+        let host = HostPattern::parse(host).expect("hosts of the built-in services are valid");
+        self.pattern(&host, path, shape, InjectPolicy::Auto)
+    }
+
+    fn pattern(mut self, host: &HostPattern, path: PathPattern, shape: Shape, inject: InjectPolicy) -> Self {
+        let service = Arc::from(self.kind.names().name);
+        self.rules.push(Rule { service, credential: self.kind.credential(), host: host.clone(), path, shape, inject });
+        self
+    }
+
+    fn only_swapped(mut self) -> Self {
+        if let Some(last) = self.rules.last_mut() {
+            last.inject = InjectPolicy::Placeholder;
+        }
+        self
+    }
+}
+
+/// Host, port and path of an `https` base URL (`https://host:port/path/`, or `//host/path/` as npm writes it). Secrets never go
+/// over clear text, so any other scheme gives nothing.
+fn base_url(url: &str) -> Option<(HostPattern, &str)> {
+    let rest = url.trim().strip_prefix("https:").or_else(|| url.trim().strip_prefix("//").map(|_| url.trim()))?;
+    let rest = rest.strip_prefix("//")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = HostPattern::parse(authority).ok().filter(|host| host.exact().is_some())?;
+    Some((host, path.trim_end_matches('/')))
+}
+
+/// The DNS name of a pattern without wildcard.
+fn exact_name(pattern: &HostPattern) -> Option<&str> {
+    pattern.exact().and_then(Host::name)
+}

@@ -1,0 +1,151 @@
+//! The one body type of the data path, whichever way it came, and what is observed of it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::downstream::http1::IncomingBody;
+use crate::exchange::Exchange;
+use crate::h2_body::ReceivedBody;
+use crate::upstream::http1::AnswerBody;
+use crate::{BoxError, LocalBody};
+
+/// A message body on its way through.
+#[derive(Default)]
+pub(crate) enum Body {
+    /// None.
+    #[default]
+    Empty,
+    /// Made by the proxy itself.
+    Full(Bytes),
+    /// From an agent over HTTP/1.
+    Incoming(IncomingBody),
+    /// From an agent or an origin over HTTP/2.
+    Received(ReceivedBody),
+    /// From an origin over HTTP/1.
+    Answer(Box<AnswerBody>),
+    /// From the daemon's own service.
+    Local(LocalBody),
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        match this {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(_) => {
+                let Self::Full(bytes) = std::mem::take(this) else { return Poll::Ready(None) };
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx),
+            Self::Received(body) => Pin::new(body).poll_frame(cx),
+            Self::Answer(body) => Pin::new(body.as_mut()).poll_frame(cx),
+            Self::Local(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Received(body) => body.is_end_stream(),
+            Self::Answer(body) => body.is_end_stream(),
+            Self::Local(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(body) => body.size_hint(),
+            Self::Received(body) => body.size_hint(),
+            Self::Answer(body) => body.size_hint(),
+            Self::Local(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A request body that counts what goes by.
+pub(crate) struct Counted {
+    body: Body,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Counted {
+    pub(crate) fn new(body: Body, bytes: Arc<AtomicU64>) -> Self {
+        Self { body, bytes }
+    }
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Some(data)) = frame.as_ref().map(|frame| frame.as_ref().ok().and_then(Frame::data_ref)) {
+            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response body; its end, failure or abandonment is the end of the exchange, and writes the audit record.
+pub(crate) struct Observed {
+    body: Body,
+    exchange: Exchange,
+}
+
+impl Observed {
+    pub(crate) fn new(body: Body, exchange: Exchange) -> Self {
+        Self { body, exchange }
+    }
+}
+
+impl HttpBody for Observed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => self.exchange.count_response(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(error)) => self.exchange.fail(error.as_ref()),
+            None => self.exchange.complete(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if self.body.is_end_stream() {
+            self.exchange.complete();
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! HTTP/1 request bodies taken out of their framing (RFC 9112 §§ 6, 7), as strictly as their heads.
+
+use bytes::{Bytes, BytesMut};
+use clauderon_core::denial::Denial;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::head::{Framing, malformed};
+
+/// Takes one body out of the bytes that follow its head.
+#[derive(Debug)]
+pub struct BodyDecoder(State);
+
+/// What the next bytes hold.
+#[derive(Debug)]
+pub enum Decoded {
+    /// Body bytes.
+    Data(Bytes),
+    /// The trailer fields, after the last chunk.
+    Trailers(HeaderMap),
+    /// Nothing yet: more bytes are needed.
+    More,
+    /// The body is complete.
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Length(u64),
+    ChunkSize,
+    ChunkData(u64),
+    ChunkEnd,
+    Trailers,
+    Done,
+}
+
+impl BodyDecoder {
+    /// A decoder for a body with this framing.
+    pub fn new(framing: Framing) -> Self {
+        Self(match framing {
+            Framing::None | Framing::Length(0) => State::Done,
+            Framing::Length(n) => State::Length(n),
+            Framing::Chunked => State::ChunkSize,
+        })
+    }
+
+    /// Whether the whole body has been taken.
+    pub fn is_done(&self) -> bool {
+        self.0 == State::Done
+    }
+
+    /// How many body bytes are still to come, where the framing tells.
+    pub fn remaining(&self) -> Option<u64> {
+        match self.0 {
+            State::Length(n) => Some(n),
+            State::Done => Some(0),
+            State::ChunkSize | State::ChunkData(_) | State::ChunkEnd | State::Trailers => None,
+        }
+    }
+
+    /// Takes the next piece off the front of `buffer`.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Denial> {
+        loop {
+            match self.0 {
+                State::Done => return Ok(Decoded::End),
+                State::Length(left) | State::ChunkData(left) => return Ok(self.data(left, buffer)),
+                State::ChunkSize => match take_line(buffer)? {
+                    Some(line) => self.0 = chunk_state(parse_chunk_size(&line)?),
+                    None => return Ok(Decoded::More),
+                },
+                State::ChunkEnd => match buffer.get(..2) {
+                    Some(b"\r\n") => {
+                        let _ = buffer.split_to(2);
+                        self.0 = State::ChunkSize;
+                    }
+                    Some(_) => return Err(malformed("a chunk that is longer than its size")),
+                    None if buffer.first().is_some_and(|b| *b != b'\r') => {
+                        return Err(malformed("a chunk that is longer than its size"));
+                    }
+                    None => return Ok(Decoded::More),
+                },
+                State::Trailers => return self.trailers(buffer),
+            }
+        }
+    }
+
+    fn data(&mut self, left: u64, buffer: &mut BytesMut) -> Decoded {
+        if buffer.is_empty() {
+            return Decoded::More;
+        }
+        let n = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let rest = left - n as u64;
+        self.0 = match (self.0, rest) {
+            (State::ChunkData(_), 0) => State::ChunkEnd,
+            (State::ChunkData(_), rest) => State::ChunkData(rest),
+            (_, 0) => State::Done,
+            (_, rest) => State::Length(rest),
+        };
+        Decoded::Data(buffer.split_to(n).freeze())
+    }
+
+    fn trailers(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Denial> {
+        if buffer.starts_with(b"\r\n") {
+            let _ = buffer.split_to(2);
+            self.0 = State::Done;
+            return Ok(Decoded::End);
+        }
+        let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else {
+            return if buffer.len() > MAX_TRAILER_BYTES { Err(malformed("trailers beyond 8 KiB")) } else { Ok(Decoded::More) };
+        };
+        let block = buffer.split_to(end + 4).freeze();
+        self.0 = State::Done;
+        parse_trailers(&block).map(Decoded::Trailers)
+    }
+}
+
+fn chunk_state(size: u64) -> State {
+    if size == 0 { State::Trailers } else { State::ChunkData(size) }
+}
+
+/// A line up to its CRLF, which is taken off but not returned. LF alone ends no line.
+fn take_line(buffer: &mut BytesMut) -> Result<Option<Bytes>, Denial> {
+    let Some(lf) = memchr::memchr(b'\n', buffer) else {
+        let bare_cr = memchr::memchr(b'\r', buffer).is_some_and(|at| at + 1 < buffer.len());
+        return if bare_cr || buffer.len() > MAX_CHUNK_LINE { Err(malformed("a bad chunk size line")) } else { Ok(None) };
+    };
+    let line = buffer.split_to(lf + 1).freeze();
+    let text = line.strip_suffix(b"\r\n").ok_or_else(|| malformed("a chunk size line that ends in LF without CR"))?;
+    if text.len() > MAX_CHUNK_LINE || text.contains(&b'\r') || text.contains(&0) {
+        return Err(malformed("a bad chunk size line"));
+    }
+    Ok(Some(line.slice_ref(text)))
+}
+
+/// Hexadecimal digits, then nothing or an extension, which a recipient must ignore (RFC 9112 § 7.1.1) and we drop.
+fn parse_chunk_size(line: &[u8]) -> Result<u64, Denial> {
+    let end = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len());
+    let (digits, rest) = line.split_at(end);
+    let extension = rest.is_empty() || rest.first() == Some(&b';');
+    let size = std::str::from_utf8(digits).ok().filter(|d| (1..=15).contains(&d.len()));
+    let size = size.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    size.filter(|_| extension).ok_or_else(|| malformed("a chunk size that is no plain hexadecimal number"))
+}
+
+fn parse_trailers(block: &Bytes) -> Result<HeaderMap, Denial> {
+    if memchr::memchr_iter(b'\n', block).any(|at| at == 0 || block.get(at - 1) != Some(&b'\r')) {
+        return Err(malformed("a trailer line that ends in LF without CR"));
+    }
+    let mut slots = [httparse::EMPTY_HEADER; MAX_TRAILERS];
+    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(block, &mut slots) else {
+        return Err(malformed("bad trailers"));
+    };
+    let mut trailers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("a trailer name that is no token"))?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| malformed("control characters in a trailer"))?;
+        if is_forbidden_trailer(&name) {
+            return Err(malformed(format!("`{name}` among the trailers")));
+        }
+        trailers.append(name, value);
+    }
+    Ok(trailers)
+}
+
+/// Fields that framing, routing or authentication is decided by must not come late (RFC 9110 § 6.5.1).
+pub(crate) fn is_forbidden_trailer(name: &HeaderName) -> bool {
+    [AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING].contains(name)
+}
+
+/// Room for sixteen digits and an extension nobody has a use for.
+const MAX_CHUNK_LINE: usize = 256;
+const MAX_TRAILER_BYTES: usize = 8 * 1024;
+const MAX_TRAILERS: usize = 64;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use super::*;
+
+    fn decode_in_pieces(text: &[u8], step: usize) -> Result<(Vec<u8>, Option<HeaderMap>, usize), Denial> {
+        let (mut decoder, mut buffer) = (BodyDecoder::new(Framing::Chunked), BytesMut::new());
+        let (mut body, mut trailers, mut input) = (Vec::new(), None, text.chunks(step));
+        loop {
+            match decoder.decode(&mut buffer)? {
+                Decoded::Data(data) => body.extend_from_slice(&data),
+                Decoded::Trailers(fields) => trailers = Some(fields),
+                Decoded::End => return Ok((body, trailers, buffer.len() + input.map(<[u8]>::len).sum::<usize>())),
+                Decoded::More => match input.next() {
+                    Some(piece) => buffer.extend_from_slice(piece),
+                    None => return Err(malformed("ends early")),
+                },
+            }
+        }
+    }
+
+    #[test]
+    fn every_cut_decodes_alike() {
+        let text = b"3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\nNEXT";
+        for step in 1..text.len() {
+            let (body, trailers, rest) = decode_in_pieces(text, step).unwrap();
+            assert_eq!(body, b"abc0123456789");
+            assert_eq!(trailers.unwrap()["x-sum"], "1");
+            assert_eq!(rest, 4);
+        }
+    }
+
+    #[test]
+    fn bad_chunks_are_refused() {
+        let bad: [&[u8]; 11] = [
+            b"0x3\r\nabc\r\n0\r\n\r\n",
+            b"+3\r\nabc\r\n0\r\n\r\n",
+            b"3\nabc\r\n0\r\n\r\n",
+            b"3\r\nabcd\r\n0\r\n\r\n",
+            b"\r\nabc\r\n0\r\n\r\n",
+            b"3 \r\nabc\r\n0\r\n\r\n",
+            b"ffffffffffffffff0\r\nabc",
+            b"3;a\rb\r\nabc\r\n0\r\n\r\n",
+            b"0\r\nContent-Length: 5\r\n\r\n",
+            b"0\r\nA : b\r\n\r\n",
+            b"0\r\nA: b\n\r\n\r\n",
+        ];
+        for text in bad {
+            for step in 1..=text.len() {
+                assert!(decode_in_pieces(text, step).is_err(), "{:?} step {step}", String::from_utf8_lossy(text));
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One request's account: gathered along the path, written once, however the request ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use clauderon_core::audit::AuditRecord;
+use clauderon_core::denial::{Denial, DenialCode};
+use clauderon_core::inject::Injected;
+use clauderon_core::policy::Permit;
+use clauderon_core::session::Session;
+
+use crate::audit::{AuditLog, AuditUnavailable, Pending};
+use crate::session::Seat;
+
+/// The account of one request. Dropping it writes its record: there is no way past the audit log.
+pub(crate) struct Exchange {
+    log: AuditLog,
+    seat: Option<Arc<Seat>>,
+    record: Option<Box<AuditRecord>>,
+    pending: Option<Pending>,
+    began: Instant,
+    request_bytes: Arc<AtomicU64>,
+}
+
+impl Exchange {
+    /// Opens the account of a request that just arrived.
+    pub(crate) fn open(log: &AuditLog, seat: Option<&Arc<Seat>>, request_id: String) -> Self {
+        let record = AuditRecord {
+            timestamp_ms: now_ms(),
+            session: None,
+            service: "".into(),
+            method: String::new(),
+            path: String::new(),
+            auth_injected: false,
+            response_code: None,
+            duration_ms: 0,
+            host: String::new(),
+            port: 0,
+            protocol: "HTTP/1.1",
+            access_mode: None,
+            allowed: false,
+            reason: None,
+            rule: None,
+            credential: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            redactions: 0,
+            error: None,
+            request_id,
+        };
+        Self {
+            log: log.clone(),
+            seat: seat.cloned(),
+            record: Some(Box::new(record)),
+            pending: None,
+            began: Instant::now(),
+            request_bytes: Arc::default(),
+        }
+    }
+
+    /// The record so far; filled in as facts become known.
+    pub(crate) fn record(&mut self) -> &mut AuditRecord {
+        self.record.as_mut().expect("the record leaves only when the exchange ends")
+    }
+
+    /// Notes whose request this is.
+    pub(crate) fn of_session(&mut self, session: &Session) {
+        let record = self.record();
+        record.session = Some((session.id.clone(), session.name.clone()));
+        record.access_mode = Some(session.mode);
+    }
+
+    /// Notes that policy lets the request out, and by which rule.
+    pub(crate) fn permitted(&mut self, permit: &Permit) {
+        let record = self.record();
+        record.allowed = true;
+        record.reason = permit.reason();
+        record.rule = permit.label();
+        if let Some(service) = permit.service() {
+            record.service = service.clone();
+        }
+        record.credential = permit.rule().map(|rule| rule.credential.to_string());
+    }
+
+    /// Notes what was put in.
+    pub(crate) fn injected(&mut self, injected: &Injected) {
+        let record = self.record();
+        record.auth_injected = injected.auth_injected();
+        record.credential = injected.credential().map(ToString::to_string);
+    }
+
+    /// Writes the intent down; only then may anything reach the origin.
+    pub(crate) fn begin(&mut self) -> Result<(), AuditUnavailable> {
+        let record = self.record.as_ref().expect("the record leaves only when the exchange ends");
+        self.pending = Some(self.log.begin(record)?);
+        Ok(())
+    }
+
+    /// Notes a refusal or failure of the proxy's own.
+    pub(crate) fn denied(&mut self, denial: &Denial) {
+        let refused = self.pending.is_none();
+        let record = self.record();
+        record.allowed &= !refused;
+        record.reason = Some(denial.code.as_str());
+        record.error = Some(denial.message.clone());
+        record.response_code = Some(denial.status().as_u16());
+        if denial.code == DenialCode::PlaceholderMisdirected
+            && let Some(seat) = &self.seat
+        {
+            seat.count_alarm();
+        }
+    }
+
+    /// Notes the status the agent gets.
+    pub(crate) fn answered(&mut self, status: http::StatusCode) {
+        self.record().response_code = Some(status.as_u16());
+    }
+
+    /// The counter of request body bytes, for the body to hold.
+    pub(crate) fn request_bytes(&self) -> Arc<AtomicU64> {
+        self.request_bytes.clone()
+    }
+
+    /// Counts body bytes given to the agent.
+    pub(crate) fn count_response(&mut self, bytes: usize) {
+        if let Some(record) = &mut self.record {
+            record.response_bytes += bytes as u64;
+        }
+    }
+
+    /// Notes that the answer broke off.
+    pub(crate) fn fail(&mut self, error: &(dyn std::error::Error + 'static)) {
+        if let Some(record) = &mut self.record {
+            record.error.get_or_insert_with(|| format!("the answer broke off: {error}"));
+        }
+        self.complete();
+    }
+
+    /// Ends the account and writes the record. Further calls do nothing.
+    pub(crate) fn complete(&mut self) {
+        let Some(mut record) = self.record.take() else { return };
+        record.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        record.request_bytes += self.request_bytes.load(Ordering::Relaxed);
+        if let Some(seat) = &self.seat {
+            seat.count_request(!record.allowed);
+        }
+        match self.pending.take() {
+            Some(pending) => pending.finish(*record),
+            // Nothing went out, so an unwritable log loses no request that reached an origin; health tells of it.
+            None => drop(self.log.record(*record)),
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.error.get_or_insert_with(|| "the client went away".into());
+        }
+        self.complete();
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,90 @@
+//! A session's live state in the proxy: its counters, its connections, and the switch that cuts it off.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clauderon_core::session::SessionId;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Counters, SessionCounters};
+
+/// What the proxy holds for one session.
+pub(crate) struct Seat {
+    pub(crate) id: SessionId,
+    /// Cancelled when the session ends: every connection of it closes at once.
+    pub(crate) revoked: CancellationToken,
+    connections: AtomicUsize,
+    requests: AtomicU64,
+    denials: AtomicU64,
+    alarms: AtomicU64,
+}
+
+/// One connection's place among those its session may have.
+pub(crate) struct Place(Arc<Seat>);
+
+/// The seats of all sessions that have called.
+#[derive(Default)]
+pub(crate) struct Seats(Mutex<HashMap<SessionId, Arc<Seat>>>);
+
+impl Seats {
+    /// The seat of a session, made at its first call.
+    pub(crate) fn of(&self, id: &SessionId) -> Arc<Seat> {
+        let mut seats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.entry(id.clone()).or_insert_with(|| Arc::new(Seat::new(id.clone()))).clone()
+    }
+
+    /// Takes the seat away; its connections close.
+    pub(crate) fn revoke(&self, id: &SessionId) {
+        if let Some(seat) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id) {
+            seat.revoked.cancel();
+        }
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let seats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.iter().map(|(id, seat)| (id.clone(), seat.counters())).collect()
+    }
+}
+
+impl Seat {
+    fn new(id: SessionId) -> Self {
+        Self {
+            id,
+            revoked: CancellationToken::new(),
+            connections: AtomicUsize::new(0),
+            requests: AtomicU64::new(0),
+            denials: AtomicU64::new(0),
+            alarms: AtomicU64::new(0),
+        }
+    }
+
+    /// A place for one more connection, unless `limit` are open.
+    pub(crate) fn take_place(self: &Arc<Self>, limit: usize) -> Option<Place> {
+        let place = Place(self.clone());
+        (self.connections.fetch_add(1, Ordering::Relaxed) < limit).then_some(place)
+    }
+
+    pub(crate) fn count_request(&self, denied: bool) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.denials.fetch_add(denied.into(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_alarm(&self) {
+        self.alarms.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn counters(&self) -> SessionCounters {
+        SessionCounters {
+            requests: self.requests.load(Ordering::Relaxed),
+            denials: self.denials.load(Ordering::Relaxed),
+            alarms: self.alarms.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
