@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::AccessMode;
 use crate::digest;
+
+use text::{HEX, count, flag, member, number, optional, text, timestamp};
+
+mod text;
 use crate::session::{SessionId, SessionName};
 
 /// One request, as the audit log tells it. Holds only what may be shown: no query, no header values, no secrets.
@@ -177,10 +181,11 @@ pub fn abandon(body: &[u8], error: &str, duration_ms: u64) -> Vec<u8> {
 
 /// Reads a line and checks its own link against the link before it, if that is known.
 pub fn verify_line(line: &[u8], previous: Option<&Chain>) -> Result<AuditLine, LineFault> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
     let parsed = AuditLine::parse(line)?;
-    let hashed =
-        line.len().checked_sub(CHAIN_TAIL).and_then(|end| line.split_at_checked(end)).ok_or(LineFault::Malformed)?.0;
+    let (hashed, tail) = line.split_at_checked(line.len().wrapping_sub(CHAIN_TAIL)).ok_or(LineFault::Malformed)?;
     match previous {
+        _ if !tail.starts_with(CHAIN_KEY) => Err(LineFault::Malformed),
         Some(previous) if Chain::after(previous, hashed) != parsed.chain => Err(LineFault::Edited),
         _ => Ok(parsed),
     }
@@ -327,116 +332,6 @@ impl Limits {
     }
 }
 
-fn member(out: &mut Vec<u8>, key: &[u8], value: &str, limit: usize) {
-    out.extend_from_slice(key);
-    text(out, value, limit);
-}
-
-fn optional(out: &mut Vec<u8>, key: &[u8], value: Option<&str>, limit: usize) {
-    out.extend_from_slice(key);
-    match value {
-        Some(value) => text(out, value, limit),
-        None => out.extend_from_slice(b"null"),
-    }
-}
-
-fn flag(out: &mut Vec<u8>, key: &[u8], value: bool) {
-    out.extend_from_slice(key);
-    out.extend_from_slice(if value { b"true" } else { b"false" });
-}
-
-fn count(out: &mut Vec<u8>, key: &[u8], value: u64) {
-    out.extend_from_slice(key);
-    number(out, value);
-}
-
-fn number(out: &mut Vec<u8>, value: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = value;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        rest /= 10;
-        if rest == 0 {
-            return out.extend_from_slice(digits.get(at..).unwrap_or_default());
-        }
-    }
-}
-
-/// A JSON string (RFC 8259 § 7) without any byte a terminal or a line reader would act on.
-fn text(out: &mut Vec<u8>, value: &str, limit: usize) {
-    out.push(b'"');
-    let plain = value.bytes().take_while(|b| PLAIN[usize::from(*b)]).count();
-    if plain == value.len() && plain <= limit {
-        out.extend_from_slice(value.as_bytes());
-    } else {
-        escaped(out, value, limit);
-    }
-    out.push(b'"');
-}
-
-fn escaped(out: &mut Vec<u8>, value: &str, limit: usize) {
-    let begin = out.len();
-    let mut cut = begin;
-    for char in value.chars() {
-        escape(out, char);
-        if out.len() - begin <= limit - ELLIPSIS.len() {
-            cut = out.len();
-        }
-        if out.len() - begin > limit {
-            out.truncate(cut);
-            return out.extend_from_slice(ELLIPSIS.as_bytes());
-        }
-    }
-}
-
-fn escape(out: &mut Vec<u8>, char: char) {
-    match char {
-        '"' => out.extend_from_slice(b"\\\""),
-        '\\' => out.extend_from_slice(b"\\\\"),
-        '\n' => out.extend_from_slice(b"\\n"),
-        '\r' => out.extend_from_slice(b"\\r"),
-        '\t' => out.extend_from_slice(b"\\t"),
-        char if char.is_control() || is_steering(char) => {
-            let mut units = [0; 2];
-            for unit in char.encode_utf16(&mut units) {
-                let [high, low] = unit.to_be_bytes();
-                let digit = |nibble: u8| HEX[usize::from(nibble & 15)];
-                out.extend_from_slice(&[b'\\', b'u', digit(high >> 4), digit(high), digit(low >> 4), digit(low)]);
-            }
-        }
-        char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
-    }
-}
-
-/// Line ends in all but name, and marks that turn the reading direction: a viewer would show something else than is there.
-const fn is_steering(char: char) -> bool {
-    matches!(char, '\u{2028}' | '\u{2029}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
-}
-
-/// RFC 3339 in UTC with milliseconds; a moment outside the years 0 to 9999 becomes the epoch.
-fn timestamp(out: &mut Vec<u8>, ms: i64) {
-    let moment = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
-    let moment = moment.ok().filter(|m| (0..=9999).contains(&m.year())).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
-    let (year, month, day) = moment.to_calendar_date();
-    let (hour, minute, second, ms) = moment.to_hms_milli();
-    digits(out, year.unsigned_abs(), 4, b'-');
-    digits(out, u8::from(month).into(), 2, b'-');
-    digits(out, day.into(), 2, b'T');
-    digits(out, hour.into(), 2, b':');
-    digits(out, minute.into(), 2, b':');
-    digits(out, second.into(), 2, b'.');
-    digits(out, ms.into(), 3, b'Z');
-}
-
-fn digits(out: &mut Vec<u8>, value: u32, width: u32, mark: u8) {
-    for place in (0..width).rev() {
-        out.push(b'0' + u8::try_from(value / 10_u32.pow(place) % 10).unwrap_or_default());
-    }
-    out.push(mark);
-}
-
 fn replace_once(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let at = memchr::memmem::find(bytes, from);
     let Some((before, rest)) = at.and_then(|at| bytes.split_at_checked(at)) else {
@@ -462,26 +357,14 @@ const INTENT_DURATION: &[u8] = b",\"duration_ms\":0,";
 /// A path as long as browsers and most servers take whole.
 const LONG_FIELD: usize = 4096;
 const SHORT_FIELD: usize = 512;
-const ELLIPSIS: &str = "…";
-const HEX: &[u8; 16] = b"0123456789abcdef";
 const USUAL_BYTES: usize = 1024;
-
-/// ASCII that stands for itself in a JSON string.
-const PLAIN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0x20;
-    while byte < 0x7f {
-        table[byte] = byte != b'"' as usize && byte != b'\\' as usize;
-        byte += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
 mod tests {
     use proptest::prelude::*;
 
+    use super::text::is_steering;
     use super::*;
     use crate::session::{SessionId, SessionName};
 

@@ -99,7 +99,7 @@ impl Authority {
 
     /// The origin this authority names under `scheme`.
     pub fn origin(self, scheme: Scheme) -> Origin {
-        Origin { scheme, host: self.host, port: self.port.unwrap_or(scheme.default_port()) }
+        Origin { scheme, host: self.host, port: self.port.unwrap_or_else(|| scheme.default_port()) }
     }
 }
 

@@ -86,7 +86,7 @@ impl PlaceholderTable {
 
     /// Every placeholder in `text`, in order. Text without a marker costs one search per marker; text shorter than any
     /// placeholder costs nothing.
-    pub fn sightings<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Sighting<'a>> {
+    pub fn sightings<'a, 't>(&'a self, text: &'t [u8]) -> impl Iterator<Item = Sighting<'a>> + use<'a, 't> {
         let mut from = 0;
         std::iter::from_fn(move || {
             loop {
@@ -108,7 +108,7 @@ impl PlaceholderTable {
         self.finders.iter().filter_map(|finder| finder.find(rest)).min().map(|at| from + at)
     }
 
-    fn sighting_at<'a>(&'a self, text: &'a [u8], marker: usize) -> Option<Sighting<'a>> {
+    fn sighting_at(&self, text: &[u8], marker: usize) -> Option<Sighting<'_>> {
         self.spans.iter().find_map(|span| {
             let start = marker.checked_sub(span.marker)?;
             let range = start..start + span.len;

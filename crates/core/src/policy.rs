@@ -23,7 +23,7 @@ pub struct Permit {
     rules: Vec<Arc<Rule>>,
 }
 
-/// Decides about one request: hosts, then framing of the path, then the operation against the session's mode.
+/// Decides about one request: hosts, then the operation against the session's mode, then what no mode permits.
 pub fn decide(
     facts: &Facts<'_>,
     classified: Classified,
@@ -32,8 +32,8 @@ pub fn decide(
     settings: &PolicySettings,
 ) -> Result<Permit, Denial> {
     check_host(facts.origin, session, settings)?;
-    check_form(facts, rules)?;
     check_class(facts, classified, session, settings)?;
+    check_form(facts, rules)?;
     Ok(Permit {
         classified,
         service: rules.service_of(facts.origin).cloned(),
@@ -93,7 +93,7 @@ impl Permit {
 
     /// The rule or exception that decided, for people.
     pub fn label(&self) -> Option<String> {
-        self.reason().map(str::to_owned).or_else(|| self.rule().map(|rule| rule.to_string()))
+        self.reason().map(str::to_owned).or_else(|| self.rule().map(ToString::to_string))
     }
 
     /// The credential that a request without one would get, if `known` says that its secret exists; for `explain`.

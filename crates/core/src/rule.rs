@@ -108,7 +108,7 @@ pub struct RuleSet {
 }
 
 impl RuleSet {
-    /// Indexes `rules`; of several that match one request the first wins.
+    /// Indexes `rules`; of several that match one request the first wins, exact hosts before wildcards.
     pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
         let mut set = Self::default();
         for rule in rules.into_iter().map(Arc::new) {
@@ -152,5 +152,52 @@ impl RuleSet {
     /// Every rule, for listings.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Rule>> {
         self.exact.values().flatten().chain(&self.wildcard)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Says what a pattern means in the plainest way, label by label over the text.
+    fn slow_match(pattern: &str, host: &str, port: u16) -> bool {
+        let (pattern, wanted) =
+            pattern.split_once(':').map_or((pattern, 443), |(name, port)| (name, port.parse().unwrap()));
+        let host = host.to_ascii_lowercase();
+        let host: Vec<&str> = host.strip_suffix('.').unwrap_or(&host).split('.').collect();
+        let pattern = pattern.to_ascii_lowercase();
+        let pattern: Vec<&str> = pattern.strip_suffix('.').unwrap_or(&pattern).split('.').collect();
+        let label = |(wanted, label): (&&str, &&str)| *wanted == "*" || wanted == label;
+        port == wanted && host.len() == pattern.len() && pattern.iter().zip(&host).all(label)
+    }
+
+    fn rule(nth: usize, host: &str) -> Rule {
+        Rule {
+            service: nth.to_string().into(),
+            credential: CredentialName::parse("x").unwrap(),
+            host: HostPattern::parse(host).unwrap(),
+            path: PathPattern::Any,
+            shape: Shape::Bearer,
+            inject: InjectPolicy::Auto,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hosts_match_as_the_slow_reference_says(
+            patterns in proptest::collection::vec("(\\*\\.)?[abB]{1,2}\\.[ab]{1,2}\\.?(:(443|844))?", 1..6),
+            host in "([aAb]{1,2}\\.){1,3}[ab]{1,2}\\.?", port in prop_oneof![Just(443_u16), Just(844), Just(80)]
+        ) {
+            let set = RuleSet::new(patterns.iter().enumerate().map(|(nth, pattern)| rule(nth, pattern)));
+            let origin = |scheme| Origin { scheme, host: Host::parse(&host).unwrap(), port };
+            let mut found: Vec<usize> = set.of_origin(&origin(Scheme::Https)).map(|rule| rule.service.parse().unwrap()).collect();
+            found.sort_unstable();
+            let hit = |nth: &usize| slow_match(&patterns[*nth], &host, port);
+            prop_assert_eq!(found, (0..patterns.len()).filter(hit).collect::<Vec<_>>());
+            prop_assert_eq!(set.of_origin(&origin(Scheme::Http)).count(), 0);
+        }
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::downstream::http1::IncomingBody;
+use crate::downstream::http2::UploadedBody;
 use crate::exchange::Exchange;
 use crate::h2_body::ReceivedBody;
 use crate::upstream::http1::AnswerBody;
@@ -24,7 +25,9 @@ pub(crate) enum Body {
     Full(Bytes),
     /// From an agent over HTTP/1.
     Incoming(IncomingBody),
-    /// From an agent or an origin over HTTP/2.
+    /// From an agent over HTTP/2.
+    Uploaded(UploadedBody),
+    /// From an origin over HTTP/2.
     Received(ReceivedBody),
     /// From an origin over HTTP/1.
     Answer(Box<AnswerBody>),
@@ -45,6 +48,7 @@ impl HttpBody for Body {
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Self::Incoming(body) => Pin::new(body).poll_frame(cx),
+            Self::Uploaded(body) => Pin::new(body).poll_frame(cx),
             Self::Received(body) => Pin::new(body).poll_frame(cx),
             Self::Answer(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Local(body) => Pin::new(body).poll_frame(cx),
@@ -56,6 +60,7 @@ impl HttpBody for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(body) => body.is_end_stream(),
+            Self::Uploaded(body) => body.is_end_stream(),
             Self::Received(body) => body.is_end_stream(),
             Self::Answer(body) => body.is_end_stream(),
             Self::Local(body) => body.is_end_stream(),
@@ -67,6 +72,7 @@ impl HttpBody for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(body) => body.size_hint(),
+            Self::Uploaded(body) => body.size_hint(),
             Self::Received(body) => body.size_hint(),
             Self::Answer(body) => body.size_hint(),
             Self::Local(body) => body.size_hint(),
@@ -110,12 +116,37 @@ impl HttpBody for Counted {
 /// A response body; its end, failure or abandonment is the end of the exchange, and writes the audit record.
 pub(crate) struct Observed {
     body: Body,
-    exchange: Exchange,
+    /// `None` for the daemon's own replies, which concern no origin.
+    exchange: Option<Exchange>,
 }
 
 impl Observed {
     pub(crate) fn new(body: Body, exchange: Exchange) -> Self {
-        Self { body, exchange }
+        Self { body, exchange: Some(exchange) }
+    }
+
+    /// A body that is nobody's request.
+    pub(crate) fn unrecorded(body: Body) -> Self {
+        Self { body, exchange: None }
+    }
+
+    /// The counter of bytes sent upstream, for a relay.
+    pub(crate) fn sent(&self) -> Arc<AtomicU64> {
+        self.exchange.as_ref().map(Exchange::request_bytes).unwrap_or_default()
+    }
+
+    /// Counts bytes a relay gave to the agent.
+    pub(crate) fn received(&mut self, bytes: usize) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.count_response(bytes);
+        }
+    }
+
+    /// Ends the account of a relay.
+    pub(crate) fn finished(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.complete();
+        }
     }
 }
 
@@ -125,10 +156,12 @@ impl HttpBody for Observed {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => self.exchange.count_response(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(error)) => self.exchange.fail(error.as_ref()),
-            None => self.exchange.complete(),
+        if let Some(exchange) = &mut self.exchange {
+            match &frame {
+                Some(Ok(frame)) => exchange.count_response(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(error)) => exchange.fail(error.as_ref()),
+                None => exchange.complete(),
+            }
         }
         Poll::Ready(frame)
     }
@@ -145,7 +178,7 @@ impl HttpBody for Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         if self.body.is_end_stream() {
-            self.exchange.complete();
+            self.finished();
         }
     }
 }

@@ -88,6 +88,10 @@ impl Exchange {
         let record = self.record();
         record.auth_injected = injected.auth_injected();
         record.credential = injected.credential().map(ToString::to_string);
+        if let Some(rule) = injected.rule().filter(|_| record.reason.is_none()) {
+            record.rule = Some(rule.to_string());
+            record.service = rule.service.clone();
+        }
     }
 
     /// Writes the intent down; only then may anything reach the origin.
@@ -103,6 +107,9 @@ impl Exchange {
         let record = self.record();
         record.allowed &= !refused;
         record.reason = Some(denial.code.as_str());
+        if let Some(rule) = denial.rule {
+            record.rule = Some(rule.into());
+        }
         record.error = Some(denial.message.clone());
         record.response_code = Some(denial.status().as_u16());
         if denial.code == DenialCode::PlaceholderMisdirected

@@ -97,17 +97,28 @@ where
 async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<(), h2::Error> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
-        let capacity = poll_fn(|cx| {
-            if let Poll::Ready(reset) = stream.poll_reset(cx) {
-                return Poll::Ready(reset.and(Err(h2::Error::from(Reason::CANCEL))));
-            }
-            stream.poll_capacity(cx).map(|capacity| capacity.unwrap_or(Err(Reason::CANCEL.into())))
-        });
-        let n = capacity.await?.min(data.len());
-        let piece = data.split_to(n);
-        stream.send_data(piece, last && data.is_empty())?;
+        let n = match stream.capacity() {
+            0 => more_capacity(stream).await?,
+            n => n,
+        };
+        let piece = data.split_to(n.min(data.len()));
+        let ends = last && data.is_empty();
+        stream.send_data(piece, ends)?;
+        if ends {
+            return Ok(());
+        }
     }
-    Ok(())
+    if last { stream.send_data(data, true) } else { Ok(()) }
+}
+
+async fn more_capacity(stream: &mut SendStream<Bytes>) -> Result<usize, h2::Error> {
+    poll_fn(|cx| {
+        if let Poll::Ready(reset) = stream.poll_reset(cx) {
+            return Poll::Ready(reset.and(Err(Reason::CANCEL.into())));
+        }
+        stream.poll_capacity(cx).map(|capacity| capacity.unwrap_or_else(|| Err(Reason::CANCEL.into())))
+    })
+    .await
 }
 
 /// The reason to pass on when a body broke off: the other side's own, if it gave one.

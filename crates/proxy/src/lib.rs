@@ -2,18 +2,146 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use clauderon_core::session::SessionId;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 
+use crate::audit::AuditLog;
+use crate::drain::Drain;
+use crate::exchange::Exchange;
+use crate::session::{Seat, Seats};
+use crate::snapshot::{SecretBook, Snapshot};
+use crate::tls::ca::Issuer;
+use crate::tls::leaf::{LeafCache, LeafError};
+use crate::upstream::pool::{Pool, SWEEP_EVERY};
+
+mod accept;
 pub mod audit;
+mod body;
+mod connection;
+mod deadline;
+pub mod downstream;
+pub mod drain;
+mod exchange;
+mod forward;
+mod h2_body;
+mod headers;
+mod intercept;
+mod interim;
 mod peer;
+mod pipeline;
+mod respond;
+mod session;
 pub mod snapshot;
+mod target;
 pub mod tls;
 mod upstream;
+mod websocket;
+
+/// The proxy: what all its listeners and connections share.
+pub struct Proxy {
+    leaves: LeafCache,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    secrets: Arc<dyn SecretBook>,
+    audit: AuditLog,
+    local: Arc<dyn LocalService>,
+    /// Addresses that lead back to the daemon; never dialled.
+    own_listeners: Vec<SocketAddr>,
+    pool: Pool,
+    seats: Seats,
+    connections: Arc<Semaphore>,
+    /// Makes request ids unique across restarts.
+    run: u64,
+    requests: AtomicU64,
+}
+
+/// What a proxy is made of.
+pub struct ProxyParts {
+    /// Signs the leaves agents see.
+    pub issuer: Arc<Issuer>,
+    /// What requests are decided on; swapped whole.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where secrets come from.
+    pub secrets: Arc<dyn SecretBook>,
+    /// Where requests are written down.
+    pub audit: AuditLog,
+    /// The daemon's own HTTP service on the proxy port.
+    pub local: Arc<dyn LocalService>,
+    /// Every address the daemon listens on.
+    pub own_listeners: Vec<SocketAddr>,
+}
+
+impl Proxy {
+    /// A proxy that listens nowhere yet. Must be called inside a tokio runtime.
+    pub fn new(parts: ProxyParts) -> Result<Arc<Self>, LeafError> {
+        let limit = parts.snapshot.load().settings.limits.max_connections;
+        let proxy = Arc::new(Self {
+            leaves: LeafCache::new(parts.issuer)?,
+            snapshot: parts.snapshot,
+            secrets: parts.secrets,
+            audit: parts.audit,
+            local: parts.local,
+            own_listeners: parts.own_listeners,
+            pool: Pool::default(),
+            seats: Seats::default(),
+            connections: Arc::new(Semaphore::new(limit)),
+            run: RandomState::new().build_hasher().finish(),
+            requests: AtomicU64::new(0),
+        });
+        tokio::spawn(sweep(Arc::downgrade(&proxy)));
+        Ok(proxy)
+    }
+
+    /// Serves a TCP port until the drain begins: the proxy, and the daemon's own service for origin-form requests.
+    pub async fn serve_tcp(self: &Arc<Self>, listener: TcpListener, drain: Drain) {
+        accept::tcp(self.clone(), listener, drain).await;
+    }
+
+    /// Serves a session's socket until the drain begins or the session is evicted; it speaks proxy requests only.
+    pub async fn serve_unix(self: &Arc<Self>, listener: UnixListener, session: SessionId, drain: Drain) {
+        accept::unix(self.clone(), listener, session, drain).await;
+    }
+
+    /// What each session has done since the daemon started.
+    pub fn counters(&self) -> Counters {
+        self.seats.counters()
+    }
+
+    /// Ends a session's traffic: its connections close, its pooled upstream connections too.
+    pub fn evict(&self, session: &SessionId) {
+        self.seats.revoke(session);
+        self.pool.evict(session);
+    }
+
+    fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Opens a request's account.
+    fn exchange(&self, seat: Option<&Arc<Seat>>) -> Exchange {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        Exchange::open(&self.audit, seat, format!("{:016x}-{number:x}", self.run))
+    }
+}
+
+/// Closes idle upstream connections for as long as the proxy exists.
+async fn sweep(proxy: Weak<Proxy>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let Some(proxy) = proxy.upgrade() else { return };
+        proxy.pool.sweep();
+    }
+}
 
 /// Any failure of a body on its way.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

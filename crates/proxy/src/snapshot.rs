@@ -76,6 +76,8 @@ impl Sessions {
 pub trait SecretBook: Send + Sync + 'static {
     /// What is known without waiting.
     fn peek(&self, name: &CredentialName) -> Known;
+    /// Notes that a secret went out.
+    fn used(&self, name: &CredentialName);
     /// Resolves a credential that is [`Known::Unresolved`] (1Password), single flight.
     fn resolve<'a>(&'a self, name: &'a CredentialName) -> Pin<Box<dyn Future<Output = Resolved> + Send + 'a>>;
 }

@@ -29,9 +29,25 @@ fn instance(rows: Rows, host: &HostPattern, prefix: &str) -> Rows {
 /// The GETs that Grafana's own route table lets write, under whatever prefix and spelling.
 fn classify(facts: &Facts<'_>) -> Option<Classified> {
     let path = percent_decode_str(facts.raw_path).decode_utf8_lossy();
-    let writes = |route: &&str| path.contains(*route);
-    WRITING_GETS.iter().any(|route| writes(route)).then_some(Classified::write("grafana-writing-get"))
+    let proxied = path.split_once("/api/datasources/proxy/").is_some_and(|(_, tail)| !is_data_query(tail));
+    let route = path.contains("/api/snapshots-delete/") || path.contains("/api/user/auth-tokens/rotate");
+    let writes = proxied || route || path.split('/').any(|segment| segment == "logout");
+    writes.then_some(Classified::write("grafana-writing-get"))
 }
 
-const WRITING_GETS: [&str; 4] =
-    ["/api/snapshots-delete/", "/logout", "/api/user/auth-tokens/rotate", "/api/datasources/proxy/"];
+/// Whether `tail` (`<id>/…` or `uid/<uid>/…`) asks a data source for data. Anything else is the data source's own API.
+fn is_data_query(tail: &str) -> bool {
+    let route = tail.strip_prefix("uid/").unwrap_or(tail);
+    route.split_once('/').is_some_and(|(_, route)| DATA_QUERIES.contains(&route))
+}
+
+const DATA_QUERIES: [&str; 8] = [
+    "api/v1/query",
+    "api/v1/query_range",
+    "api/v1/series",
+    "api/v1/labels",
+    "loki/api/v1/query",
+    "loki/api/v1/query_range",
+    "_msearch",
+    "_search",
+];

@@ -60,7 +60,10 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
 
 /// The class a service gives a request to one of its origins.
 pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classified> {
-    SERVICES.iter().filter(|service| service.owns(facts.origin, rules)).find_map(|service| (service.classify)(facts))
+    let named = |name: &str| SERVICES.iter().find(|service| service.name() == name);
+    let by_rule = rules.of_origin(facts.origin).filter_map(|rule| named(&rule.service));
+    let by_host = SERVICES.iter().filter(|service| service.has_other(facts.origin));
+    by_rule.chain(by_host).find_map(|service| (service.classify)(facts))
 }
 
 impl Service {
@@ -69,14 +72,10 @@ impl Service {
         self.kind.names().name
     }
 
-    fn owns(&self, origin: &Origin, rules: &RuleSet) -> bool {
-        let other = |name: &str| self.other_hosts.contains(&name) && is_plain_https(origin);
-        origin.host.name().is_some_and(other) || rules.of_origin(origin).any(|rule| *rule.service == *self.name())
+    fn has_other(&self, origin: &Origin) -> bool {
+        let plain = origin.scheme == Scheme::Https && origin.port == Scheme::Https.default_port();
+        plain && origin.host.name().is_some_and(|name| self.other_hosts.contains(&name))
     }
-}
-
-fn is_plain_https(origin: &Origin) -> bool {
-    origin.scheme == Scheme::Https && origin.port == Scheme::Https.default_port()
 }
 
 fn user_rules(credential: &UserCredential) -> impl Iterator<Item = Rule> {
@@ -134,4 +133,47 @@ fn base_url(url: &str) -> Option<(HostPattern, &str)> {
 /// The DNS name of a pattern without wildcard.
 fn exact_name(pattern: &HostPattern) -> Option<&str> {
     pattern.exact().and_then(Host::name)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_service() {
+        for (service, kind) in SERVICES.iter().zip(CredentialKind::ALL) {
+            assert_eq!(service.kind, kind);
+        }
+    }
+
+    #[test]
+    fn services_without_a_fixed_host_have_no_rules_by_default() {
+        let rules = rules(&Settings::defaults(Path::new("/h")));
+        let silent = ["grafana", "npm", "kubernetes", "talos"];
+        assert!(!rules.iter().any(|rule| silent.contains(&&*rule.service)));
+        for service in SERVICES.iter().filter(|service| !silent.contains(&service.name())) {
+            assert!(rules.iter().any(|rule| *rule.service == *service.name()), "{}", service.name());
+        }
+    }
+
+    #[test]
+    fn base_urls_are_https_or_nothing() {
+        let parse = |url| base_url(url).map(|(host, path)| format!("{host}{path}"));
+        assert_eq!(parse("https://h.example:8443/a/b/").unwrap(), "h.example:8443/a/b");
+        assert_eq!(parse("//h.example/").unwrap(), "h.example");
+        assert_eq!(parse(" https://h.example ").unwrap(), "h.example");
+        for bad in [
+            "http://h.example/",
+            "ftp://h.example/",
+            "h.example",
+            "https:h.example",
+            "https://u:p@h.example/",
+            "https://*.h.example/",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
 }

@@ -106,7 +106,11 @@ impl BodyDecoder {
             return Ok(Decoded::End);
         }
         let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else {
-            return if buffer.len() > MAX_TRAILER_BYTES { Err(malformed("trailers beyond 8 KiB")) } else { Ok(Decoded::More) };
+            return if buffer.len() > MAX_TRAILER_BYTES {
+                Err(malformed("trailers beyond 8 KiB"))
+            } else {
+                Ok(Decoded::More)
+            };
         };
         let block = buffer.split_to(end + 4).freeze();
         self.0 = State::Done;
@@ -122,7 +126,11 @@ fn chunk_state(size: u64) -> State {
 fn take_line(buffer: &mut BytesMut) -> Result<Option<Bytes>, Denial> {
     let Some(lf) = memchr::memchr(b'\n', buffer) else {
         let bare_cr = memchr::memchr(b'\r', buffer).is_some_and(|at| at + 1 < buffer.len());
-        return if bare_cr || buffer.len() > MAX_CHUNK_LINE { Err(malformed("a bad chunk size line")) } else { Ok(None) };
+        return if bare_cr || buffer.len() > MAX_CHUNK_LINE {
+            Err(malformed("a bad chunk size line"))
+        } else {
+            Ok(None)
+        };
     };
     let line = buffer.split_to(lf + 1).freeze();
     let text = line.strip_suffix(b"\r\n").ok_or_else(|| malformed("a chunk size line that ends in LF without CR"))?;
@@ -152,7 +160,8 @@ fn parse_trailers(block: &Bytes) -> Result<HeaderMap, Denial> {
     };
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("a trailer name that is no token"))?;
+        let name =
+            HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("a trailer name that is no token"))?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| malformed("control characters in a trailer"))?;
         if is_forbidden_trailer(&name) {
             return Err(malformed(format!("`{name}` among the trailers")));

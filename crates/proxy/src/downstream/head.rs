@@ -43,7 +43,7 @@ pub fn take_head(buffer: &mut BytesMut, scanned: &mut usize, limits: &Limits) ->
         return Err(too_large(buffer, limits));
     }
     *scanned = 0;
-    parse(buffer.split_to(end).freeze(), limits).map(Some)
+    parse(&buffer.split_to(end).freeze(), limits).map(Some)
 }
 
 /// A server should ignore one empty line before a request (RFC 9112 § 2.2); more than one is noise.
@@ -56,7 +56,8 @@ fn skip_one_empty_line(buffer: &mut BytesMut, scanned: &mut usize) {
 /// The length of the head, once its empty line is there. Every line must end in CRLF, and nothing else may hold CR or LF.
 fn find_end(buffer: &[u8], scanned: &mut usize) -> Result<Option<usize>, Denial> {
     let mut from = *scanned;
-    while let Some(at) = buffer.get(from..).and_then(|rest| memchr::memchr3(b'\n', b'\r', 0, rest)).map(|at| from + at) {
+    while let Some(at) = buffer.get(from..).and_then(|rest| memchr::memchr3(b'\n', b'\r', 0, rest)).map(|at| from + at)
+    {
         match (buffer.get(at), buffer.get(at + 1)) {
             (Some(b'\r'), Some(b'\n')) => {
                 if at == 0 {
@@ -78,23 +79,26 @@ fn find_end(buffer: &[u8], scanned: &mut usize) -> Result<Option<usize>, Denial>
     Ok(None)
 }
 
-fn parse(head: Bytes, limits: &Limits) -> Result<Head, Denial> {
+fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Denial> {
     let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let slots = slots.get_mut(..limits.max_fields.min(MAX_FIELDS)).unwrap_or_default();
     let mut parsed = httparse::Request::new(slots);
-    match parsed.parse(&head) {
+    match parsed.parse(head) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Ok(_) => return Err(malformed("a request head that ends early")),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Denial::new(DenialCode::HeadTooLarge, format!("more than {} header fields", limits.max_fields)));
+            return Err(Denial::new(
+                DenialCode::HeadTooLarge,
+                format!("more than {} header fields", limits.max_fields),
+            ));
         }
         Err(error) => return Err(malformed(format!("not an HTTP/1 request: {error}"))),
     }
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
         .map_err(|_| malformed("a method that is no token"))?;
-    let uri = parse_target(&head, parsed.path.unwrap_or_default(), &method, limits)?;
-    let headers = parse_fields(&head, parsed.headers)?;
+    let uri = parse_target(head, parsed.path.unwrap_or_default(), &method, limits)?;
+    let headers = parse_fields(head, parsed.headers)?;
     let framing = framing(&headers, version)?;
     check_host(&headers, version)?;
     let keep_alive = version == Version::HTTP_11 && !lists(&headers, "close");
@@ -131,7 +135,8 @@ fn parse_target(head: &Bytes, target: &str, method: &Method, limits: &Limits) ->
 fn parse_fields(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Denial> {
     let mut headers = HeaderMap::with_capacity(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("a field name that is no token"))?;
+        let name =
+            HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("a field name that is no token"))?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
             .map_err(|_| malformed(format!("control characters in the field `{name}`")))?;
         headers.append(name, value);
@@ -149,7 +154,9 @@ fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Denial> {
         (Some(_), None) if version != Version::HTTP_11 => Err(malformed("Transfer-Encoding in HTTP/1.0")),
         (Some(coding), None) => {
             let only_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-            only_chunked.then_some(Framing::Chunked).ok_or_else(|| malformed("a Transfer-Encoding other than `chunked`"))
+            only_chunked
+                .then_some(Framing::Chunked)
+                .ok_or_else(|| malformed("a Transfer-Encoding other than `chunked`"))
         }
         (None, Some(length)) => {
             let only_one = lengths.next().is_none();
@@ -191,7 +198,10 @@ fn too_large(buffer: &[u8], limits: &Limits) -> Denial {
     // A head that has no end yet may be one endless target: say which limit it broke.
     let line = memchr::memchr(b'\n', buffer).unwrap_or(buffer.len());
     if line > limits.max_target_bytes {
-        return Denial::new(DenialCode::TargetTooLong, format!("a request line beyond {} bytes", limits.max_target_bytes));
+        return Denial::new(
+            DenialCode::TargetTooLong,
+            format!("a request line beyond {} bytes", limits.max_target_bytes),
+        );
     }
     Denial::new(DenialCode::HeadTooLarge, format!("a request head beyond {} bytes", limits.max_head_bytes))
 }

@@ -47,7 +47,7 @@ pub(crate) async fn serve(connection: &Connection, stream: Stream) -> Ended {
         let next = match head {
             Ok(Some(head)) => http1.exchange(head).await,
             Ok(None) => break,
-            Err(denial) => http1.refuse(denial).await,
+            Err(denial) => http1.refuse(&denial).await,
         };
         match next {
             Next::Request => {}
@@ -207,7 +207,7 @@ impl Http1<'_> {
     }
 
     /// Answers a request that could not even be read, and closes: what follows on the stream is anybody's guess.
-    async fn refuse(&self, denial: Denial) -> Next {
+    async fn refuse(&self, denial: &Denial) -> Next {
         let reply = self.connection.refuse_unread(denial);
         let asked = Asked { head: false, version: http::Version::HTTP_11 };
         self.reply(asked, reply, true).await
@@ -423,4 +423,3 @@ const MAX_SKIPPED_BODY: u64 = 64 * 1024;
 
 /// How long a closing connection may take to take its last reply.
 const LINGER: Duration = Duration::from_secs(1);
-

@@ -1,19 +1,21 @@
 //! HTTP/2 toward the agent: one task a stream, all through the same path as HTTP/1 (RFC 9113).
 
 use std::future::poll_fn;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clauderon_core::config::Limits;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Request, Response};
-use http_body::Body as _;
+use http_body::{Body as _, Frame, SizeHint};
 
 use super::stream::Stream;
+use crate::BoxError;
 use crate::body::Body;
 use crate::connection::{Answer, Connection, Reply};
 use crate::deadline::Deadline;
@@ -75,7 +77,7 @@ fn builder(limits: &Limits) -> Builder {
 }
 
 async fn exchange(connection: Arc<Connection>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-    let request = with_body(request);
+    let (request, upload) = with_body(request);
     let interim = Interim::default();
     let mut answering = pin!(connection.answer(request, &interim));
     let answer = poll_fn(|cx| {
@@ -101,6 +103,9 @@ async fn exchange(connection: Arc<Connection>, request: Request<RecvStream>, mut
         Some(Answer::Connect(_)) => respond.send_reset(Reason::REFUSED_STREAM),
         None => {}
     }
+    if let Some(upload) = upload {
+        upload.discard_rest().await;
+    }
 }
 
 async fn send(reply: Reply, respond: &mut SendResponse<Bytes>) {
@@ -114,14 +119,60 @@ async fn send(reply: Reply, respond: &mut SendResponse<Bytes>) {
     }
 }
 
-fn with_body(request: Request<RecvStream>) -> Request<Body> {
+fn with_body(request: Request<RecvStream>) -> (Request<Body>, Option<UploadedBody>) {
     let (parts, stream) = request.into_parts();
-    let body = if stream.is_end_stream() {
-        Body::Empty
-    } else {
-        Body::Received(ReceivedBody::new(stream, &parts.headers))
-    };
-    Request::from_parts(parts, body)
+    if stream.is_end_stream() {
+        return (Request::from_parts(parts, Body::Empty), None);
+    }
+    let upload = UploadedBody(Arc::new(Mutex::new(ReceivedBody::new(stream, &parts.headers))));
+    let body = Body::Uploaded(UploadedBody(upload.0.clone()));
+    (Request::from_parts(parts, body), Some(upload))
+}
+
+/// A request body that outlives whoever reads it: were the stream dropped before its answer is on the wire, the agent
+/// would get a reset instead of the answer.
+pub(crate) struct UploadedBody(Arc<Mutex<ReceivedBody>>);
+
+impl UploadedBody {
+    fn lock(&self) -> MutexGuard<'_, ReceivedBody> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads away what nobody wanted, for a moment, so that the agent can end its upload in peace (RFC 9113 § 8.1).
+    async fn discard_rest(self) {
+        if Arc::strong_count(&self.0) > 1 {
+            return; // the origin still reads
+        }
+        let mut budget = MAX_DISCARDED;
+        let discarding = poll_fn(|cx| {
+            while budget > 0 {
+                match ready!(Pin::new(&mut *self.lock()).poll_frame(cx)) {
+                    Some(Ok(frame)) => budget = budget.saturating_sub(frame.data_ref().map_or(0, Bytes::len)),
+                    Some(Err(_)) | None => return Poll::Ready(()),
+                }
+            }
+            Poll::Ready(())
+        });
+        // Too long or too slow an upload is cut off: by now its answer is out.
+        let _ = tokio::time::timeout(LINGER, discarding).await;
+    }
+}
+
+impl http_body::Body for UploadedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut *self.lock()).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lock().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.lock().size_hint()
+    }
 }
 
 /// Counts the streams that keep a connection from being idle.
@@ -148,3 +199,7 @@ const MAX_FRAME: u32 = 16 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 1024;
+
+/// What is read away of an upload that was answered early, and for how long.
+const MAX_DISCARDED: usize = 4 * 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(1);

@@ -50,7 +50,13 @@ impl Asked {
 }
 
 /// Writes a final head; framing fields are ours alone.
-pub(crate) fn encode_head(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap, framing: ReplyFraming, close: bool) {
+pub(crate) fn encode_head(
+    out: &mut BytesMut,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: ReplyFraming,
+    close: bool,
+) {
     status_line(out, status);
     let keeps_length = matches!(framing, ReplyFraming::None) && status != StatusCode::NO_CONTENT;
     for (name, value) in headers {
@@ -80,7 +86,8 @@ pub(crate) fn encode_switch(out: &mut BytesMut, headers: &HeaderMap) {
 /// Writes an informational head.
 pub(crate) fn encode_interim(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {
     status_line(out, status);
-    let shown = headers.iter().filter(|(name, _)| ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, DATE].contains(name));
+    let shown =
+        headers.iter().filter(|(name, _)| ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, DATE].contains(name));
     shown.for_each(|(name, value)| field(out, name.as_str(), value.as_bytes()));
     out.put_slice(b"\r\n");
 }

@@ -40,10 +40,9 @@ impl Socket {
         Self { kind: Kind::Unix(stream), ahead: Bytes::new() }
     }
 
-    /// Puts `bytes` in front of whatever the kernel has next.
+    /// Puts `bytes` in front of whatever comes next.
     pub(crate) fn unread(&mut self, bytes: Bytes) {
-        debug_assert!(self.ahead.is_empty(), "bytes are read ahead once, by the head parser");
-        self.ahead = bytes;
+        self.ahead = if self.ahead.is_empty() { bytes } else { [bytes, self.ahead.clone()].concat().into() };
     }
 }
 

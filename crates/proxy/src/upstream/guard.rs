@@ -78,7 +78,7 @@ fn forbidden_kind(ip: IpAddr) -> Option<Kind> {
     let listed = FORBIDDEN.iter().find(|(block, _)| block.contains(ip)).map(|(_, kind)| *kind);
     // Outside 2000::/3 nothing is assigned to public hosts (RFC 4291 § 2.4), except the way to IPv4 ones.
     let public = ip.is_ipv4() || GLOBAL_UNICAST.contains(ip) || NAT64.contains(ip);
-    listed.or((!public).then_some(Kind::Reserved))
+    listed.or_else(|| (!public).then_some(Kind::Reserved))
 }
 
 /// The IPv4 addresses that a translator or tunnel could turn `ip` into, at every position one may stand.

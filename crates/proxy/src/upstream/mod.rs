@@ -1,4 +1,10 @@
-//! The way to origins: which addresses may be dialled, and dialling them.
+//! The way to origins: which addresses may be dialled, dialling them, and keeping connections for the next request.
 
+mod corporate;
 pub(crate) mod dial;
+pub(crate) mod failure;
 pub(crate) mod guard;
+pub(crate) mod http1;
+pub(crate) mod http2;
+pub(crate) mod pool;
+pub(crate) mod read_ahead;

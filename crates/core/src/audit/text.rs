@@ -1,0 +1,125 @@
+//! The members of a line, written straight into its buffer: a line is made twice per request, so nothing is allocated.
+
+pub(super) fn member(out: &mut Vec<u8>, key: &[u8], value: &str, limit: usize) {
+    out.extend_from_slice(key);
+    text(out, value, limit);
+}
+
+pub(super) fn optional(out: &mut Vec<u8>, key: &[u8], value: Option<&str>, limit: usize) {
+    out.extend_from_slice(key);
+    match value {
+        Some(value) => text(out, value, limit),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+pub(super) fn flag(out: &mut Vec<u8>, key: &[u8], value: bool) {
+    out.extend_from_slice(key);
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+pub(super) fn count(out: &mut Vec<u8>, key: &[u8], value: u64) {
+    out.extend_from_slice(key);
+    number(out, value);
+}
+
+pub(super) fn number(out: &mut Vec<u8>, value: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = value;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        if rest == 0 {
+            return out.extend_from_slice(digits.get(at..).unwrap_or_default());
+        }
+    }
+}
+
+/// A JSON string (RFC 8259 § 7) without any byte a terminal or a line reader would act on.
+pub(super) fn text(out: &mut Vec<u8>, value: &str, limit: usize) {
+    out.push(b'"');
+    let plain = value.bytes().take_while(|b| PLAIN[usize::from(*b)]).count();
+    if plain == value.len() && plain <= limit {
+        out.extend_from_slice(value.as_bytes());
+    } else {
+        escaped(out, value, limit);
+    }
+    out.push(b'"');
+}
+
+fn escaped(out: &mut Vec<u8>, value: &str, limit: usize) {
+    let begin = out.len();
+    let mut cut = begin;
+    for char in value.chars() {
+        escape(out, char);
+        if out.len() - begin <= limit - ELLIPSIS.len() {
+            cut = out.len();
+        }
+        if out.len() - begin > limit {
+            out.truncate(cut);
+            return out.extend_from_slice(ELLIPSIS.as_bytes());
+        }
+    }
+}
+
+fn escape(out: &mut Vec<u8>, char: char) {
+    match char {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        char if char.is_control() || is_steering(char) => {
+            let mut units = [0; 2];
+            for unit in char.encode_utf16(&mut units) {
+                let [high, low] = unit.to_be_bytes();
+                let digit = |nibble: u8| HEX[usize::from(nibble & 15)];
+                out.extend_from_slice(&[b'\\', b'u', digit(high >> 4), digit(high), digit(low >> 4), digit(low)]);
+            }
+        }
+        char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+/// Line ends in all but name, and marks that turn the reading direction: a viewer would show something else than is there.
+pub(super) const fn is_steering(char: char) -> bool {
+    matches!(char, '\u{2028}' | '\u{2029}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+}
+
+/// RFC 3339 in UTC with milliseconds; a moment outside the years 0 to 9999 becomes the epoch.
+pub(super) fn timestamp(out: &mut Vec<u8>, ms: i64) {
+    let moment = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
+    let moment = moment.ok().filter(|m| (0..=9999).contains(&m.year())).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let (year, month, day) = moment.to_calendar_date();
+    let (hour, minute, second, ms) = moment.to_hms_milli();
+    digits(out, year.unsigned_abs(), 4, b'-');
+    digits(out, u8::from(month).into(), 2, b'-');
+    digits(out, day.into(), 2, b'T');
+    digits(out, hour.into(), 2, b':');
+    digits(out, minute.into(), 2, b':');
+    digits(out, second.into(), 2, b'.');
+    digits(out, ms.into(), 3, b'Z');
+}
+
+fn digits(out: &mut Vec<u8>, value: u32, width: u32, mark: u8) {
+    for place in (0..width).rev() {
+        out.push(b'0' + u8::try_from(value / 10_u32.pow(place) % 10).unwrap_or_default());
+    }
+    out.push(mark);
+}
+
+pub(super) const HEX: &[u8; 16] = b"0123456789abcdef";
+const ELLIPSIS: &str = "…";
+
+/// ASCII that stands for itself in a JSON string.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        table[byte] = byte != b'"' as usize && byte != b'\\' as usize;
+        byte += 1;
+    }
+    table
+};

@@ -1,0 +1,291 @@
+//! Who may do what: service × operation × mode, as a checked-in table. `UPDATE_MATRIX=1 cargo test -p clauderon-core` rewrites it.
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use clauderon_core::access::{AccessMode, OperationClass, ReadException};
+use clauderon_core::classify::{Classified, classify};
+use clauderon_core::config::{PolicySettings, ServiceSettings, Settings};
+use clauderon_core::denial::{Denial, DenialCode};
+use clauderon_core::facts::Facts;
+use clauderon_core::host::{Authority, HostPattern, Scheme};
+use clauderon_core::policy::{Permit, decide};
+use clauderon_core::rule::RuleSet;
+use clauderon_core::service;
+use clauderon_core::session::{Session, SessionId, SessionName};
+use http::Request;
+
+#[test]
+fn the_matrix_is_as_checked_in() {
+    let matrix = matrix();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy_matrix.txt");
+    if std::env::var_os("UPDATE_MATRIX").is_some() {
+        std::fs::write(&file, &matrix).unwrap();
+    }
+    let checked_in = std::fs::read_to_string(&file).unwrap();
+    assert!(matrix == checked_in, "who may do what has changed; if it should, run with UPDATE_MATRIX=1\n{matrix}");
+}
+
+#[test]
+fn a_read_only_refusal_says_exactly_this() {
+    let denial =
+        Rig::new(AccessMode::ReadOnly, PolicySettings::default()).judge("POST https://api.github.com/user/repos");
+    let expected = r#"{"error":"Write operations are blocked in read-only mode","method":"POST","host":"api.github.com","session":"review","hint":"clauderon set-access-mode review read-write","code":"read_only"}"#;
+    let denial = denial.1.unwrap_err();
+    assert_eq!(denial.body(), expected);
+    assert_eq!((denial.status().as_u16(), denial.rule), (403, Some("method")));
+}
+
+#[test]
+fn read_only_lets_no_writing_method_out_whatever_the_target() {
+    let rig =
+        Rig::new(AccessMode::ReadOnly, PolicySettings { read_only_allow: Vec::new(), ..PolicySettings::default() });
+    let targets = [
+        "https://api.github.com/graphql",
+        "https://api.anthropic.com/v1/messages",
+        "http://example.com:8080/",
+        "https://[::1]/",
+        "https://example.com/a//../b",
+    ];
+    for method in ["POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PURGE", "PROPFIND", "get", "GETX"] {
+        for target in targets {
+            let code = rig.judge(&format!("{method} {target}")).1.unwrap_err().code;
+            assert_eq!(code, DenialCode::ReadOnly, "{method} {target}");
+        }
+    }
+}
+
+#[test]
+fn methods_that_hide_or_echo_are_refused_in_every_mode() {
+    let rig = Rig::new(AccessMode::ReadWrite, PolicySettings::default());
+    for request in ["TRACE https://example.com/", "CONNECT https://example.com/"] {
+        assert_eq!(rig.judge(request).1.unwrap_err().code, DenialCode::MalformedRequest, "{request}");
+    }
+}
+
+#[test]
+fn an_odd_path_is_refused_only_where_a_rule_looks_at_it() {
+    let rig = Rig::new(AccessMode::ReadWrite, PolicySettings::default());
+    assert_eq!(rig.judge("GET https://github.com/o/r/../x").1.unwrap_err().code, DenialCode::MalformedRequest);
+    assert!(rig.judge("GET https://example.com/o//r/../x").1.is_ok());
+}
+
+#[test]
+fn allow_lists_hold_for_hosts_and_ports() {
+    let list = |hosts: &[&str]| Some(hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect::<Vec<_>>());
+    let global =
+        PolicySettings { allow_hosts: list(&["*.github.com", "example.com:8443"]), ..PolicySettings::default() };
+    let mut rig = Rig::new(AccessMode::ReadWrite, global);
+    let code = |rig: &Rig, url: &str| rig.judge(&format!("GET {url}")).1.map(|_| ()).map_err(|denial| denial.code);
+    assert_eq!(code(&rig, "https://api.github.com/"), Ok(()));
+    assert_eq!(code(&rig, "http://api.github.com:8080/"), Ok(()));
+    assert_eq!(code(&rig, "https://example.com:8443/"), Ok(()));
+    assert_eq!(code(&rig, "https://example.com/"), Err(DenialCode::HostNotAllowed));
+    assert_eq!(code(&rig, "https://github.com/"), Err(DenialCode::HostNotAllowed));
+    rig.session.allow_hosts = list(&["uploads.github.com"]);
+    assert_eq!(code(&rig, "https://api.github.com/"), Err(DenialCode::HostNotAllowed));
+    assert_eq!(code(&rig, "https://uploads.github.com/"), Ok(()));
+    rig.session.allow_hosts = list(&[]);
+    assert_eq!(code(&rig, "https://uploads.github.com/"), Err(DenialCode::HostNotAllowed));
+}
+
+#[test]
+fn overriding_the_method_makes_a_write() {
+    let rig = Rig::new(AccessMode::ReadOnly, PolicySettings::default());
+    for header in ["X-HTTP-Method-Override", "x-method-override", "X-HTTP-METHOD"] {
+        let (classified, result) = rig.judge(&format!("GET https://example.com/ {header}:DELETE"));
+        assert_eq!(result.unwrap_err().code, DenialCode::ReadOnly);
+        assert_eq!(classified.rule, header.to_ascii_lowercase());
+    }
+}
+
+struct Rig {
+    rules: RuleSet,
+    session: Session,
+    settings: PolicySettings,
+}
+
+impl Rig {
+    fn new(mode: AccessMode, settings: PolicySettings) -> Self {
+        let session = Session {
+            id: SessionId::parse("7f3a9c21").unwrap(),
+            name: SessionName::parse("review").unwrap(),
+            mode,
+            credentials: None,
+            allow_hosts: None,
+        };
+        Self { rules: RuleSet::new(service::rules(&all_services())), session, settings }
+    }
+
+    /// Judges `METHOD URL [field:value…]`; the pseudo-field `upgrade` asks for a WebSocket.
+    fn judge(&self, request: &str) -> (Classified, Result<Permit, Denial>) {
+        let mut words = request.split(' ');
+        let (method, url) = (words.next().unwrap(), words.next().unwrap());
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let (authority, target) = rest.split_at(rest.find('/').unwrap());
+        let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+        let origin = Authority::parse(authority).unwrap().origin(scheme);
+        let mut builder = Request::builder().method(method).uri(target);
+        for (name, value) in words.clone().filter_map(|word| word.split_once(':')) {
+            builder = builder.header(name, value);
+        }
+        let parts = builder.body(()).unwrap().into_parts().0;
+        let facts = Facts::of(&parts, &origin, words.any(|word| word == "upgrade"));
+        let classified = classify(&facts, &self.rules);
+        (classified, decide(&facts, classified, &self.session, &self.rules, &self.settings))
+    }
+
+    fn class(&self, class: OperationClass) -> Result<Permit, Denial> {
+        let parts = Request::get("/").body(()).unwrap().into_parts().0;
+        let origin = Authority::parse("example.com").unwrap().origin(Scheme::Https);
+        let classified = Classified { class, rule: "example.operation" };
+        decide(&Facts::of(&parts, &origin, false), classified, &self.session, &self.rules, &self.settings)
+    }
+}
+
+fn all_services() -> Settings {
+    let hosts =
+        |host: &str| ServiceSettings { hosts: vec![HostPattern::parse(host).unwrap()], ..ServiceSettings::default() };
+    let mut settings = Settings::defaults(Path::new("/home/u/.clauderon"));
+    settings.services = BTreeMap::from([
+        ("github".into(), hosts("ghes.example.com")),
+        (
+            "grafana".into(),
+            ServiceSettings { url: Some("https://graf.example.com/g".into()), ..ServiceSettings::default() },
+        ),
+        (
+            "npm".into(),
+            ServiceSettings { registries: vec!["https://reg.example.com/".into()], ..ServiceSettings::default() },
+        ),
+    ]);
+    settings
+}
+
+fn matrix() -> String {
+    let none = || PolicySettings { read_only_allow: Vec::new(), ..PolicySettings::default() };
+    let open = PolicySettings { allow_minting: vec!["example.operation".into()], ..PolicySettings::default() };
+    let rigs = [
+        Rig::new(AccessMode::ReadOnly, none()),
+        Rig::new(AccessMode::ReadOnly, PolicySettings::default()),
+        Rig::new(AccessMode::ReadWrite, PolicySettings::default()),
+    ];
+    let mut text = format!("{:<12}{:<12}{:<12}{:<24}operation\n", "plain r-o", "read-only", "read-write", "by");
+    for request in OPERATIONS {
+        if let Some(title) = request.strip_prefix("# ") {
+            writeln!(text, "\n[{title}]").unwrap();
+            continue;
+        }
+        let cells = rigs.each_ref().map(|rig| verdict(&rig.judge(request).1));
+        row(&mut text, &cells, rigs[0].judge(request).0.rule, request);
+    }
+    writeln!(text, "\n[every class]").unwrap();
+    for class in classes() {
+        row(&mut text, &rigs.each_ref().map(|rig| verdict(&rig.class(class))), "", &format!("{class:?}"));
+    }
+    let opened =
+        [AccessMode::ReadOnly, AccessMode::ReadOnly, AccessMode::ReadWrite].map(|mode| Rig::new(mode, open.clone()));
+    row(
+        &mut text,
+        &opened.each_ref().map(|rig| verdict(&rig.class(OperationClass::Mint))),
+        "",
+        "Mint, opened by `allow_minting`",
+    );
+    text
+}
+
+fn classes() -> impl Iterator<Item = OperationClass> {
+    let plain = [OperationClass::Read, OperationClass::Write, OperationClass::Mint];
+    plain.into_iter().chain(ReadException::ALL.map(OperationClass::Excepted))
+}
+
+fn row(text: &mut String, cells: &[&str; 3], by: &str, operation: &str) {
+    writeln!(text, "{:<12}{:<12}{:<12}{by:<24}{operation}", cells[0], cells[1], cells[2]).unwrap();
+}
+
+fn verdict(result: &Result<Permit, Denial>) -> &'static str {
+    match result {
+        Ok(_) => "yes",
+        Err(denial) => denial.code.as_str(),
+    }
+}
+
+const OPERATIONS: &[&str] = &[
+    "# any host",
+    "GET https://example.com/",
+    "HEAD https://example.com/",
+    "OPTIONS http://example.com/",
+    "POST https://example.com/",
+    "DELETE http://example.com:8080/",
+    "PROPFIND https://example.com/",
+    "GET https://example.com/chat upgrade",
+    "GET https://example.com/ x-http-method-override:DELETE",
+    "GET https://example.com/graphql?query={viewer{login}}",
+    "GET https://example.com/graphql?query=mutation{x}",
+    "GET https://example.com/graphql?query=%6Dutation{x}",
+    "# git, on any host",
+    "GET https://example.com/o/r.git/info/refs?service=git-upload-pack",
+    "POST https://example.com/o/r.git/git-upload-pack content-type:application/x-git-upload-pack-request",
+    "POST https://example.com/o/r.git/git-upload-pack",
+    "POST https://example.com/o/r.git/git-upload-pack content-type:application/json",
+    "POST https://example.com/o/../git-upload-pack content-type:application/x-git-upload-pack-request",
+    "GET https://example.com/o/r.git/info/refs?service=git-receive-pack",
+    "GET https://example.com/o/r.git/info/refs?a=b&service=git%2Dreceive-pack",
+    "GET https://example.com/o/r.git/%69nfo/refs?%73ervice=git-receive-pack",
+    "GET https://example.com/o/r.git/./info/refs?service=git-receive-pack",
+    "POST https://example.com/o/r.git/git-receive-pack content-type:application/x-git-receive-pack-request",
+    "# github",
+    "GET https://api.github.com/user",
+    "POST https://api.github.com/repos/o/r/issues",
+    "POST https://api.github.com/graphql",
+    "POST https://github.com/o/r/git-upload-pack content-type:application/x-git-upload-pack-request",
+    "GET https://github.com/o/r/info/refs?service=git-receive-pack",
+    "POST https://github.com/o/r.git/info/lfs/objects/batch",
+    "PUT https://ghes.example.com/api/v3/user/starred/o/r",
+    "# anthropic",
+    "POST https://api.anthropic.com/v1/messages",
+    "POST https://api.anthropic.com/v1/messages?beta=true",
+    "POST https://api.anthropic.com/v1/messages/count_tokens",
+    "POST https://api.anthropic.com/api/event_logging/batch",
+    "POST https://api.anthropic.com/v1/messages/batches",
+    "POST https://api.anthropic.com/v1/files",
+    "POST https://api.anthropic.com/api/oauth/claude_cli/create_api_key",
+    "POST http://api.anthropic.com/v1/messages",
+    "POST https://api.anthropic.com:8443/v1/messages",
+    "POST https://example.com/v1/messages",
+    "# openai",
+    "POST https://api.openai.com/v1/responses",
+    "GET https://api.openai.com/v1/responses upgrade",
+    "GET https://api.openai.com/v1/realtime?model=x upgrade",
+    "POST https://api.openai.com/v1/chat/completions",
+    "POST https://api.openai.com/v1/responses/r1/cancel",
+    "POST https://api.openai.com/v1/files",
+    "DELETE https://api.openai.com/v1/responses",
+    "POST https://chatgpt.com/backend-api/codex/responses",
+    "GET https://chatgpt.com/backend-api/codex/responses upgrade",
+    "GET https://chatgpt.com/backend-api/wham/usage",
+    "POST https://chatgpt.com/backend-api/wham/tasks",
+    "GET https://chatgpt.com/backend-api/wham/remote/control/server upgrade",
+    "# pagerduty",
+    "GET https://api.pagerduty.com/incidents",
+    "PUT https://api.pagerduty.com/incidents",
+    "# sentry",
+    "GET https://sentry.io/api/0/projects/",
+    "POST https://sentry.io/api/0/organizations/o/releases/",
+    "# grafana",
+    "GET https://graf.example.com/g/api/search",
+    "POST https://graf.example.com/g/api/dashboards/db",
+    "GET https://graf.example.com/g/api/dashboards/uid/logout-panel",
+    "GET https://graf.example.com/g/api/datasources/proxy/uid/p1/api/v1/query?query=up",
+    "GET https://graf.example.com/g/api/datasources/proxy/7/api/v1/admin/tsdb",
+    "GET https://graf.example.com/g/api/snapshots-delete/k",
+    "GET https://graf.example.com/g/api/snapshots%2Ddelete/k",
+    "GET https://graf.example.com/g/logout",
+    "# npm",
+    "GET https://reg.example.com/@s%2fp",
+    "PUT https://reg.example.com/@s%2fp",
+    "# docker",
+    "GET https://auth.docker.io/token?service=registry.docker.io",
+    "POST https://hub.docker.com/v2/repositories/",
+];

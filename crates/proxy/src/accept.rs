@@ -1,0 +1,82 @@
+//! Accept loops: a bounded number of connections, each in a task of its own that the drain waits for.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use clauderon_core::session::SessionId;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::Proxy;
+use crate::connection::{Caller, Connection};
+use crate::downstream::http1::{self, Ended};
+use crate::downstream::stream::{Socket, Stream};
+use crate::drain::Drain;
+use crate::intercept;
+
+/// Accepts on a TCP port until the drain begins.
+pub(crate) async fn tcp(proxy: Arc<Proxy>, listener: TcpListener, drain: Drain) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.begun() => return,
+        };
+        let caller = accepted.and_then(|(stream, peer)| {
+            // Without this, Nagle and delayed ACK together cost 40 ms a small answer.
+            stream.set_nodelay(true)?;
+            let local = stream.local_addr()?;
+            Ok((Socket::tcp(stream), Caller::Tcp { peer, local, same_user: OnceLock::new() }))
+        });
+        start(&proxy, caller, &drain).await;
+    }
+}
+
+/// Accepts on a session's socket until the drain begins or the session ends.
+pub(crate) async fn unix(proxy: Arc<Proxy>, listener: UnixListener, session: SessionId, drain: Drain) {
+    let seat = proxy.seats.of(&session);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.begun() => return,
+            () = seat.revoked.cancelled() => return,
+        };
+        let caller = accepted.map(|(stream, _)| (Socket::unix(stream), Caller::Socket(session.clone())));
+        start(&proxy, caller, &drain).await;
+    }
+}
+
+async fn start(proxy: &Arc<Proxy>, accepted: io::Result<(Socket, Caller)>, drain: &Drain) {
+    match accepted {
+        Ok((socket, caller)) => {
+            let permit = proxy.connections.clone().try_acquire_owned().ok();
+            drain.spawn(serve(proxy.clone(), socket, caller, drain.clone(), permit));
+        }
+        Err(error) => {
+            // Out of descriptors, most likely: accepting again at once would spin.
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(BACK_OFF).await;
+        }
+    }
+}
+
+async fn serve(proxy: Arc<Proxy>, socket: Socket, caller: Caller, drain: Drain, permit: Option<OwnedSemaphorePermit>) {
+    let Some(_permit) = permit else { return busy(&proxy, socket, &caller, &drain).await };
+    let connection = Connection::accepted(&proxy, caller, &drain);
+    if let Ended::Connected(socket, tunnel) = http1::serve(&connection, Stream::Clear(socket)).await {
+        drop(connection);
+        // Boxed: the tunnel's state is the larger part, and the accepted connection's is gone.
+        Box::pin(intercept::serve(&proxy, socket, tunnel, &drain)).await;
+    }
+}
+
+/// Tells a caller that there are too many; the telling is itself bounded by its first request.
+async fn busy(proxy: &Arc<Proxy>, socket: Socket, caller: &Caller, drain: &Drain) {
+    let connection = Connection::overloaded(proxy, caller, drain);
+    let _ = tokio::time::timeout(BUSY_LIMIT, http1::serve(&connection, Stream::Clear(socket))).await;
+}
+
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+const BUSY_LIMIT: Duration = Duration::from_secs(1);

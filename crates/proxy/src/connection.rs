@@ -1,0 +1,267 @@
+//! One downstream connection: who is calling, what it may ask for, and where its requests go.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clauderon_core::config::{Anonymous, Limits, Settings};
+use clauderon_core::denial::{Denial, DenialCode};
+use clauderon_core::host::{Authority, Origin, Scheme};
+use clauderon_core::policy;
+use clauderon_core::session::{Session, SessionId, SessionName};
+use http::header::PROXY_AUTHORIZATION;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::BodyExt;
+
+use crate::Proxy;
+use crate::body::{Body, Observed};
+use crate::downstream::head::malformed;
+use crate::drain::Drain;
+use crate::exchange::Exchange;
+use crate::interim::Interim;
+use crate::peer;
+use crate::pipeline::{self, Call};
+use crate::respond;
+use crate::session::{Place, Seat};
+use crate::snapshot::Snapshot;
+use crate::target::{Target, TunnelOrigin, at_origin};
+use crate::upstream::http1::Upgraded;
+
+/// A connection that requests arrive on.
+pub(crate) struct Connection {
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) drain: Drain,
+    settings: Arc<Settings>,
+    role: Role,
+}
+
+/// What a connection is for.
+enum Role {
+    /// As accepted: proxy requests, CONNECT, and, on TCP, the daemon's own service.
+    Front(Caller),
+    /// Inside an accepted tunnel.
+    Tunnel { tunnel: TunnelOrigin, seat: Arc<Seat>, _place: Place },
+    /// Inside a tunnel that cannot be: every request gets the same answer.
+    Refusing { denial: Denial, seat: Option<Arc<Seat>> },
+}
+
+/// How a caller on a listener is known.
+pub(crate) enum Caller {
+    /// By the session socket it came in on.
+    Socket(SessionId),
+    /// By proxy credentials, or by the user its process runs as.
+    Tcp {
+        peer: SocketAddr,
+        local: SocketAddr,
+        /// Asked of the kernel once a connection.
+        same_user: OnceLock<bool>,
+    },
+}
+
+/// What comes of a request.
+pub(crate) enum Answer {
+    /// A reply.
+    Reply(Box<Reply>),
+    /// An accepted CONNECT.
+    Connect(Tunnel),
+}
+
+/// A reply on its way to the agent.
+pub(crate) struct Reply {
+    pub(crate) response: Response<Observed>,
+    /// The origin's side of a WebSocket, when the response is a 101.
+    pub(crate) upgraded: Option<Upgraded>,
+}
+
+/// An accepted CONNECT: whose it is, and where it leads.
+pub(crate) struct Tunnel {
+    pub(crate) seat: Arc<Seat>,
+    pub(crate) target: Authority,
+    pub(crate) port: u16,
+    pub(crate) place: Place,
+}
+
+impl Connection {
+    /// A connection just accepted.
+    pub(crate) fn accepted(proxy: &Arc<Proxy>, caller: Caller, drain: &Drain) -> Self {
+        Self::new(proxy, drain, Role::Front(caller))
+    }
+
+    /// The inside of a tunnel to `origin`.
+    pub(crate) fn tunnel(proxy: &Arc<Proxy>, origin: Origin, tunnel: Tunnel, drain: &Drain) -> Self {
+        let bucket = proxy.pool.bucket(&tunnel.seat.id, &origin);
+        let inside = TunnelOrigin { authority: origin.authority(), origin, bucket };
+        Self::new(proxy, drain, Role::Tunnel { tunnel: inside, seat: tunnel.seat, _place: tunnel.place })
+    }
+
+    /// The inside of a tunnel that is refused after it was accepted.
+    pub(crate) fn refusing(proxy: &Arc<Proxy>, denial: Denial, seat: Arc<Seat>, drain: &Drain) -> Self {
+        Self::new(proxy, drain, Role::Refusing { denial, seat: Some(seat) })
+    }
+
+    /// One connection too many.
+    pub(crate) fn overloaded(proxy: &Arc<Proxy>, caller: &Caller, drain: &Drain) -> Self {
+        let denial = Denial::new(DenialCode::TooBusy, "too many connections").hint("see `limits.max_connections`");
+        let seat = match caller {
+            Caller::Socket(id) => Some(proxy.seats.of(id)),
+            Caller::Tcp { .. } => None,
+        };
+        Self::new(proxy, drain, Role::Refusing { denial, seat })
+    }
+
+    fn new(proxy: &Arc<Proxy>, drain: &Drain, role: Role) -> Self {
+        let settings = proxy.snapshot().settings.clone();
+        Self { proxy: proxy.clone(), drain: drain.clone(), settings, role }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
+    /// Ends when the connection's session does.
+    pub(crate) async fn revoked(&self) {
+        match &self.role {
+            Role::Tunnel { seat, .. } | Role::Refusing { seat: Some(seat), .. } => seat.revoked.cancelled().await,
+            Role::Front(_) | Role::Refusing { seat: None, .. } => std::future::pending().await,
+        }
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: Request<Body>, interim: &Interim) -> Answer {
+        let reply = match &self.role {
+            Role::Tunnel { tunnel, seat, .. } => {
+                let call = Call { proxy: &self.proxy, seat, target: Target::Tunnel(tunnel), interim };
+                pipeline::handle(call, request).await
+            }
+            Role::Refusing { denial, seat } => self.deny(denial, seat.as_ref(), &request),
+            Role::Front(caller) if request.method() == Method::CONNECT => return self.connect(caller, &request),
+            Role::Front(caller) if request.uri().scheme().is_some() => self.absolute(caller, request, interim).await,
+            Role::Front(Caller::Tcp { .. }) => self.local(request).await,
+            Role::Front(Caller::Socket(id)) => {
+                let denial = malformed("a session's socket speaks proxy requests only").hint(PROXY_HINT);
+                self.deny(&denial, Some(&self.proxy.seats.of(id)), &request)
+            }
+        };
+        Answer::Reply(Box::new(reply))
+    }
+
+    /// The reply to a head that could not be read.
+    pub(crate) fn refuse_unread(&self, denial: &Denial) -> Reply {
+        let seat = match &self.role {
+            Role::Tunnel { seat, .. } => Some(seat.clone()),
+            Role::Refusing { seat, .. } => seat.clone(),
+            Role::Front(Caller::Socket(id)) => Some(self.proxy.seats.of(id)),
+            Role::Front(Caller::Tcp { .. }) => None,
+        };
+        let mut exchange = self.proxy.exchange(seat.as_ref());
+        if let Role::Tunnel { tunnel, .. } = &self.role {
+            at_origin(exchange.record(), &tunnel.origin);
+        }
+        self.note_session(&mut exchange, seat.as_ref());
+        respond::deny(denial, exchange)
+    }
+
+    fn connect(&self, caller: &Caller, request: &Request<Body>) -> Answer {
+        match self.accept_connect(caller, request) {
+            Ok(tunnel) => Answer::Connect(tunnel),
+            Err((denial, seat)) => Answer::Reply(Box::new(self.deny(&denial, seat.as_ref(), request))),
+        }
+    }
+
+    fn accept_connect(&self, caller: &Caller, request: &Request<Body>) -> Result<Tunnel, (Denial, Option<Arc<Seat>>)> {
+        let snapshot = self.proxy.snapshot();
+        let session = self.identify(caller, request.headers(), &snapshot).map_err(|denial| (denial, None))?;
+        let seat = self.proxy.seats.of(&session.id);
+        let refuse = |denial| (denial, Some(seat.clone()));
+        let text = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let target =
+            Authority::parse(text).map_err(|_| refuse(malformed("a CONNECT target that is no host and port")))?;
+        let port = target.port.ok_or_else(|| refuse(malformed("a CONNECT target without a port")))?;
+        let origin = target.clone().origin(Scheme::Https);
+        policy::check_host(&origin, session, &snapshot.settings.policy).map_err(refuse)?;
+        let place = seat.take_place(self.limits().max_connections_per_session);
+        let place =
+            place.ok_or_else(|| refuse(Denial::new(DenialCode::TooBusy, "the session has too many connections")))?;
+        Ok(Tunnel { seat: seat.clone(), target, port, place })
+    }
+
+    async fn absolute(&self, caller: &Caller, request: Request<Body>, interim: &Interim) -> Reply {
+        let snapshot = self.proxy.snapshot();
+        match self.identify(caller, request.headers(), &snapshot) {
+            Ok(session) => {
+                let seat = self.proxy.seats.of(&session.id);
+                drop(snapshot);
+                let call = Call { proxy: &self.proxy, seat: &seat, target: Target::Absolute, interim };
+                pipeline::handle(call, request).await
+            }
+            Err(denial) => self.deny(&denial, None, &request),
+        }
+    }
+
+    /// The daemon's own service; its requests go nowhere, so they are not audited.
+    async fn local(&self, request: Request<Body>) -> Reply {
+        let response = self.proxy.local.call(request.map(BodyExt::boxed_unsync)).await;
+        Reply { response: response.map(|body| Observed::unrecorded(Body::Local(body))), upgraded: None }
+    }
+
+    /// Who is calling, in the order of trust: the socket, proxy credentials, the process's user.
+    fn identify<'s>(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+        snapshot: &'s Snapshot,
+    ) -> Result<&'s Arc<Session>, Denial> {
+        match caller {
+            Caller::Socket(id) => snapshot.sessions.by_id(id).ok_or_else(|| unauthorized("this session has ended")),
+            Caller::Tcp { peer, local, same_user } => match headers.get(PROXY_AUTHORIZATION) {
+                Some(value) => by_credentials(value.as_bytes(), snapshot),
+                None => {
+                    let open =
+                        snapshot.settings.anonymous == Anonymous::SameUser && peer.ip().to_canonical().is_loopback();
+                    let known = open && *same_user.get_or_init(|| peer::same_user(*peer, *local));
+                    let default = SessionName::parse(SessionName::DEFAULT).ok();
+                    let session = default.filter(|_| known).and_then(|name| snapshot.sessions.by_name(&name));
+                    session.ok_or_else(|| unauthorized("this proxy needs a session's name and token"))
+                }
+            },
+        }
+    }
+
+    fn deny(&self, denial: &Denial, seat: Option<&Arc<Seat>>, request: &Request<Body>) -> Reply {
+        let mut exchange = self.proxy.exchange(seat);
+        let record = exchange.record();
+        record.method = request.method().as_str().into();
+        record.path = request.uri().path().into();
+        record.protocol = if request.method() == Method::CONNECT { "connect" } else { "HTTP/1.1" };
+        let authority = request.uri().authority().and_then(|text| Authority::parse(text.as_str()).ok());
+        if let Some(authority) = authority {
+            at_origin(record, &authority.origin(Scheme::Https));
+        }
+        self.note_session(&mut exchange, seat);
+        respond::deny(denial, exchange)
+    }
+
+    fn note_session(&self, exchange: &mut Exchange, seat: Option<&Arc<Seat>>) {
+        let snapshot = self.proxy.snapshot();
+        if let Some(session) = seat.and_then(|seat| snapshot.sessions.by_id(&seat.id)) {
+            exchange.of_session(session);
+        }
+    }
+}
+
+/// `Basic name:token` (RFC 7617).
+fn by_credentials<'s>(value: &[u8], snapshot: &'s Snapshot) -> Result<&'s Arc<Session>, Denial> {
+    let encoded = value.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case(b"basic ")).and_then(|_| value.get(6..));
+    let decoded =
+        encoded.and_then(|encoded| STANDARD.decode(encoded).ok()).and_then(|text| String::from_utf8(text).ok());
+    let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
+    pair.and_then(|(name, token)| snapshot.sessions.by_token(name, token))
+        .ok_or_else(|| unauthorized("no session has this name and token"))
+}
+
+fn unauthorized(message: &str) -> Denial {
+    Denial::new(DenialCode::ProxyAuthRequired, message).hint("use the proxy URL that `clauderon env NAME` prints")
+}
+
+const PROXY_HINT: &str = "set HTTPS_PROXY and HTTP_PROXY to this socket's relay, and ask for absolute URLs";

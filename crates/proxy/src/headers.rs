@@ -1,0 +1,125 @@
+//! Header fields that concern one connection only, and those that must not be passed on.
+//!
+//! No `Via` is added although RFC 9110 § 7.6.3 asks gateways to: origins switch off compression when they see it, and it
+//! would tell every origin that an agent is behind the request. Loops are caught by never dialling our own listeners.
+
+use http::header::{
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+
+/// Removes what RFC 9110 § 7.6.1 says a proxy must not forward, keeping `TE: trailers` (§ 10.1.4).
+pub(crate) fn strip_request(headers: &mut HeaderMap) {
+    let trailers = headers
+        .get_all(TE)
+        .iter()
+        .filter_map(|te| te.to_str().ok())
+        .any(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")));
+    strip_connection(headers);
+    headers.remove(PROXY_AUTHORIZATION);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes hop-by-hop fields, proxy challenges, and `Alt-Svc`, which would lead the agent past the proxy (RFC 7838).
+pub(crate) fn strip_response(headers: &mut HeaderMap) {
+    strip_connection(headers);
+    headers.remove(ALT_SVC);
+    headers.remove(PROXY_AUTHENTICATE);
+    headers.remove(PROXY_AUTHENTICATION_INFO);
+}
+
+/// Removes the fields that belong to one connection, and those the Connection field names.
+fn strip_connection(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .filter(|name| !END_TO_END.contains(name))
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Makes a head fit the version it goes out in: `Host` and one `Cookie` line for HTTP/1, `:authority` for HTTP/2 (RFC 9113 § 8.3.1, § 8.2.3).
+pub(crate) fn fit_version(headers: &mut HeaderMap, version: Version, authority: &str) {
+    if version == Version::HTTP_2 {
+        headers.remove(HOST);
+        return;
+    }
+    if headers.contains_key(TE) {
+        // RFC 9110 § 10.1.4: in HTTP/1 the field concerns this connection, and must say so.
+        headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+    }
+    if let Ok(host) = HeaderValue::from_str(authority) {
+        headers.insert(HOST, host);
+    }
+    if headers.get_all(COOKIE).iter().nth(1).is_some() {
+        let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            headers.insert(COOKIE, cookie);
+        }
+    }
+}
+
+static HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// A client may not have the proxy drop what the origin frames, routes or decides by.
+static END_TO_END: [HeaderName; 4] = [HOST, CONTENT_LENGTH, COOKIE, http::header::AUTHORIZATION];
+
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        fields.iter().map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse::<HeaderValue>().unwrap())).collect()
+    }
+
+    #[test]
+    fn named_fields_go_but_not_the_ones_that_matter() {
+        let mut headers = map(&[
+            ("connection", "close, X-Hop, Authorization"),
+            ("x-hop", "1"),
+            ("authorization", "a"),
+            ("te", "gzip, trailers"),
+        ]);
+        strip_request(&mut headers);
+        assert_eq!(headers, map(&[("authorization", "a"), ("te", "trailers")]));
+    }
+
+    #[test]
+    fn alt_svc_never_reaches_the_agent() {
+        let mut headers = map(&[("alt-svc", "h3=\":443\""), ("etag", "x")]);
+        strip_response(&mut headers);
+        assert_eq!(headers, map(&[("etag", "x")]));
+    }
+
+    #[test]
+    fn cookie_crumbs_are_joined_for_http1() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, "a=1".parse().unwrap());
+        headers.append(COOKIE, "b=2".parse().unwrap());
+        fit_version(&mut headers, Version::HTTP_11, "h");
+        assert_eq!(headers[COOKIE], "a=1; b=2");
+    }
+}

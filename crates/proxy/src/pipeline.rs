@@ -1,0 +1,116 @@
+//! The data path. Read this file first: every request that may leave passes through [`handle`], top to bottom.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use clauderon_core::classify::classify;
+use clauderon_core::denial::{Denial, DenialCode};
+use clauderon_core::facts::Facts;
+use clauderon_core::host::Origin;
+use clauderon_core::inject::{self, Injected, Plan};
+use clauderon_core::policy::decide;
+use http::Request;
+use http::request::Parts;
+
+use crate::Proxy;
+use crate::body::Body;
+use crate::connection::Reply;
+use crate::exchange::Exchange;
+use crate::forward::Route;
+use crate::headers;
+use crate::interim::Interim;
+use crate::respond;
+use crate::session::Seat;
+use crate::snapshot::Known;
+use crate::target::{self, Target};
+use crate::upstream::pool::Bucket;
+use crate::websocket;
+
+/// One request's circumstances.
+pub(crate) struct Call<'a> {
+    pub(crate) proxy: &'a Proxy,
+    pub(crate) seat: &'a Arc<Seat>,
+    pub(crate) target: Target<'a>,
+    pub(crate) interim: &'a Interim,
+}
+
+/// Answers one request: whatever happens, there is one reply and one audit record.
+pub(crate) async fn handle(call: Call<'_>, request: Request<Body>) -> Reply {
+    let mut exchange = call.proxy.exchange(Some(call.seat));
+    match attempt(&call, request, &mut exchange).await {
+        Ok(answered) => respond::pass(answered, exchange),
+        Err(denial) => respond::deny(&denial, exchange),
+    }
+}
+
+/// Read, classify, decide, inject, record, forward; each step takes what the one before it made.
+async fn attempt(
+    call: &Call<'_>,
+    request: Request<Body>,
+    exchange: &mut Exchange,
+) -> Result<respond::Answered, Denial> {
+    let (mut parts, body) = request.into_parts();
+    target::describe(exchange.record(), &parts, &call.target);
+    let snapshot = call.proxy.snapshot();
+    let session = snapshot.sessions.by_id(&call.seat.id).ok_or_else(session_ended)?;
+    exchange.of_session(session);
+
+    let origin = call.target.agree(&parts)?;
+    let upgrade = websocket::asks(&parts)?;
+    headers::strip_request(&mut parts.headers);
+    let facts = Facts::of(&parts, &origin, upgrade.is_some());
+    target::name(exchange.record(), &facts, &snapshot.rules);
+
+    let class = classify(&facts, &snapshot.rules);
+    let permit = decide(&facts, class, session, &snapshot.rules, &snapshot.settings.policy)?;
+    exchange.permitted(&permit);
+    let plan = inject::plan(permit, &parts, session, &snapshot.placeholders)?;
+    let injected = fill(call.proxy, plan, parts).await?;
+    exchange.injected(&injected);
+    exchange.begin().map_err(|error| Denial::new(DenialCode::AuditUnavailable, error.to_string()))?;
+
+    let bucket = call.bucket(&origin);
+    let sent = exchange.request_bytes();
+    let route = Route {
+        proxy: call.proxy,
+        snapshot: &snapshot,
+        origin: &origin,
+        bucket: &bucket,
+        interim: call.interim,
+        sent: &sent,
+    };
+    match upgrade {
+        None => Ok(respond::Answered::plain(route.send(injected, body).await?)),
+        Some(key) => websocket::upgrade(&route, injected, &key).await,
+    }
+}
+
+/// Fetches the secret the plan needs, and only then; a plan that needs none costs nothing.
+async fn fill(proxy: &Proxy, plan: Plan, parts: Parts) -> Result<Injected, Denial> {
+    let Some(name) = plan.credential() else { return plan.without_secret(parts, None) };
+    let secret = match proxy.secrets.peek(name) {
+        Known::Ready(secret) => Ok(secret),
+        Known::Absent => return plan.without_secret(parts, None),
+        Known::Unresolved => proxy.secrets.resolve(name).await,
+    };
+    match secret {
+        Ok(secret) => {
+            proxy.secrets.used(name);
+            plan.apply(parts, &secret)
+        }
+        Err(why) => plan.without_secret(parts, Some(&why)),
+    }
+}
+
+impl Call<'_> {
+    fn bucket(&self, origin: &Origin) -> Cow<'_, Arc<Bucket>> {
+        match &self.target {
+            Target::Tunnel(tunnel) => Cow::Borrowed(&tunnel.bucket),
+            Target::Absolute => Cow::Owned(self.proxy.pool.bucket(&self.seat.id, origin)),
+        }
+    }
+}
+
+fn session_ended() -> Denial {
+    Denial::new(DenialCode::ProxyAuthRequired, "this session has ended").hint("clauderon list")
+}

@@ -1,0 +1,58 @@
+//! Replies: an origin's answer on its way back, or a denial in JSON. The only maker of responses.
+
+use clauderon_core::denial::{Denial, DenialCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, PROXY_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Response};
+
+use crate::body::{Body, Observed};
+use crate::connection::Reply;
+use crate::exchange::Exchange;
+use crate::headers;
+use crate::upstream::http1::Upgraded;
+
+/// An origin's answer, as received.
+pub(crate) struct Answered {
+    response: Response<Body>,
+    upgraded: Option<Upgraded>,
+}
+
+impl Answered {
+    /// An ordinary answer.
+    pub(crate) fn plain(response: Response<Body>) -> Self {
+        Self { response, upgraded: None }
+    }
+
+    /// An answer that ends HTTP on this connection; `response` holds the fields the agent gets.
+    pub(crate) fn switching(response: Response<Body>, upgraded: Upgraded) -> Self {
+        Self { response, upgraded: Some(upgraded) }
+    }
+}
+
+/// Passes an answer on.
+pub(crate) fn pass(answered: Answered, mut exchange: Exchange) -> Reply {
+    let Answered { response, upgraded } = answered;
+    let (mut parts, body) = response.into_parts();
+    if upgraded.is_none() {
+        headers::strip_response(&mut parts.headers);
+    }
+    exchange.answered(parts.status);
+    Reply { response: Response::from_parts(parts, Observed::new(body, exchange)), upgraded }
+}
+
+/// Tells the agent what was refused or failed, and why.
+pub(crate) fn deny(denial: &Denial, mut exchange: Exchange) -> Reply {
+    exchange.denied(denial);
+    let body = denial.body() + "\n";
+    let mut response = Response::new(Observed::new(Body::Full(body.into()), exchange));
+    *response.status_mut() = denial.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ERROR_CODE, HeaderValue::from_static(denial.code.as_str()));
+    if denial.code == DenialCode::ProxyAuthRequired {
+        headers.insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"clauderon\""));
+    }
+    Reply { response, upgraded: None }
+}
+
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-clauderon-error");

@@ -1,0 +1,123 @@
+//! Upstream connections kept for the next request: by session and origin, so that two sessions never share one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clauderon_core::host::Origin;
+use clauderon_core::session::SessionId;
+use tokio::time::Instant;
+
+use super::http1::Http1;
+use super::http2::Http2;
+
+/// All buckets.
+#[derive(Default)]
+pub(crate) struct Pool(Mutex<HashMap<(SessionId, Origin), Arc<Bucket>>>);
+
+/// One session's connections to one origin. A tunnel holds its bucket, so the warm path looks nothing up.
+#[derive(Default)]
+pub(crate) struct Bucket {
+    /// Last in, first out: the warmest connection first, the others may go idle.
+    idle: Mutex<Vec<Http1>>,
+    http2: Mutex<Option<Http2>>,
+    /// Only one request at a time finds out whether the origin speaks HTTP/2 (single flight).
+    pub(crate) negotiating: tokio::sync::Mutex<Spoken>,
+}
+
+/// What is known of an origin's protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Spoken {
+    /// Nobody has asked.
+    #[default]
+    Unknown,
+    /// It chose `h2`.
+    Http2,
+    /// It was offered `h2` and did not choose it.
+    Http1,
+}
+
+impl Pool {
+    /// The bucket of a session and an origin.
+    pub(crate) fn bucket(&self, session: &SessionId, origin: &Origin) -> Arc<Bucket> {
+        lock(&self.0).entry((session.clone(), origin.clone())).or_default().clone()
+    }
+
+    /// Closes a session's idle connections and forgets its buckets.
+    pub(crate) fn evict(&self, session: &SessionId) {
+        lock(&self.0).retain(|(owner, _), bucket| {
+            let keep = owner != session;
+            if !keep {
+                bucket.clear();
+            }
+            keep
+        });
+    }
+
+    /// Closes connections that have idled too long, and forgets buckets nobody holds.
+    pub(crate) fn sweep(&self) {
+        lock(&self.0).retain(|_, bucket| {
+            bucket.sweep();
+            Arc::strong_count(bucket) > 1 || !bucket.is_empty()
+        });
+    }
+}
+
+impl Bucket {
+    /// The most recently used connection that still works.
+    pub(crate) fn take_http1(&self) -> Option<Http1> {
+        loop {
+            let mut connection = lock(&self.idle).pop()?;
+            if connection.idle_since.elapsed() < IDLE_TIMEOUT && connection.is_ready() {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request.
+    pub(crate) fn give_back(&self, mut connection: Http1) {
+        connection.idle_since = Instant::now();
+        let mut idle = lock(&self.idle);
+        if idle.len() < MAX_IDLE {
+            idle.push(connection);
+        }
+    }
+
+    /// The shared HTTP/2 connection, if one is open.
+    pub(crate) fn http2(&self) -> Option<Http2> {
+        lock(&self.http2).clone()
+    }
+
+    /// Replaces or forgets the shared HTTP/2 connection.
+    pub(crate) fn set_http2(&self, connection: Option<Http2>) {
+        *lock(&self.http2) = connection;
+    }
+
+    fn clear(&self) {
+        lock(&self.idle).clear();
+        self.set_http2(None);
+    }
+
+    fn sweep(&self) {
+        lock(&self.idle)
+            .retain_mut(|connection| connection.idle_since.elapsed() < IDLE_TIMEOUT && connection.is_ready());
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.idle).is_empty() && lock(&self.http2).is_none()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves these collections whole: every change is a single push, pop or replace.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often [`Pool::sweep`] is called.
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// Shorter than the idle limits of common servers, so that we close before they do.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
+
+/// More idle connections than this to one origin serve nobody.
+const MAX_IDLE: usize = 32;
