@@ -256,7 +256,7 @@ async fn an_early_answer_reaches_a_client_that_still_sends() {
 
 #[tokio::test]
 async fn big_bodies_stream_through_a_small_daemon() {
-    const LEN: u64 = 256 * 1024 * 1024;
+    const LEN: u64 = 96 * 1024 * 1024;
     let origin = github().route("/down", |call| async move {
         call.collect().await;
         Response::new(pattern(LEN))
