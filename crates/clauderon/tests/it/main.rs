@@ -1,0 +1,42 @@
+//! The product, tested through the doors its users have: the real binary, real sockets, real tools.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing unwrap or index is the test's failure")]
+
+mod audit;
+mod cli;
+mod crash;
+mod credentials;
+mod curl;
+mod daemon;
+mod framing;
+mod git;
+mod identity;
+mod malformed;
+mod modes;
+mod onepassword;
+mod origins;
+mod packages;
+mod runtimes;
+mod streaming;
+mod troubleshooting;
+mod user_credentials;
+
+use clauderon_testkit::origin::{Origin, OriginBuilder};
+use clauderon_testkit::rig::{Rig, RigBuilder};
+
+/// The user's GitHub token, which no agent may see.
+const GITHUB: &str = "ghp_TheRealTokenNobodyMaySee0123456789";
+
+/// A rig around the binary under test.
+fn rig() -> RigBuilder {
+    Rig::new(env!("CARGO_BIN_EXE_clauderon"))
+}
+
+/// A rig that holds the GitHub token and finds `origin`.
+fn github_rig(origin: &Origin) -> RigBuilder {
+    rig().secret("github_token", GITHUB).origin(origin)
+}
+
+/// GitHub's API, which fails unless the real token arrives exactly.
+fn github() -> OriginBuilder {
+    Origin::https("api.github.com").require("authorization", &format!("Bearer {GITHUB}"))
+}
