@@ -31,7 +31,7 @@ pub(crate) async fn run(command: ConfigCommand) -> Result<u8> {
 /// The settings that a daemon started from this shell would have.
 pub(super) fn settings(home: &Home) -> Result<Settings> {
     let loaded = settings::load(home, &Overrides::default(), &Environment::of_process());
-    loaded.map_err(|e| CliError::caused(USAGE, e).hint("`clauderon config check` lists every mistake"))
+    loaded.map_err(|e| CliError::caused(USAGE, e))
 }
 
 async fn credentials(format: Format) -> Result<u8> {
@@ -45,16 +45,17 @@ async fn credentials(format: Format) -> Result<u8> {
         return Ok(OK);
     }
     output::table(&credentials_table(&rows))?;
-    for row in rows.iter() {
-        if let Some(problem) = &row.problem {
-            output::line(format_args!(
-                "{} {}",
-                output::toned(Tone::Warn, &format!("{}:", row.name)),
-                output::plain(problem)
-            ))?;
-        }
-    }
+    tell_problems(&rows)?;
     Ok(OK)
+}
+
+fn tell_problems(rows: &[CredentialInfo]) -> Result {
+    for (at, (row, problem)) in rows.iter().filter_map(|row| Some((row, row.problem.as_deref()?))).enumerate() {
+        let gap = if at == 0 { "\n" } else { "" };
+        let text = output::plain(&format!("{}: {problem}", row.name));
+        output::line(format_args!("{gap}{}", output::toned(tone(row), &text)))?;
+    }
+    Ok(())
 }
 
 fn credentials_here(home: &Home) -> Result<Vec<CredentialInfo>> {
@@ -66,25 +67,30 @@ fn credentials_here(home: &Home) -> Result<Vec<CredentialInfo>> {
 fn credentials_table(rows: &[CredentialInfo]) -> Table {
     let mut table = Table::new(["name", "available", "source", "hosts", "hash", "last used"]);
     for row in rows {
-        let tone = match (row.available, &row.problem) {
-            (_, Some(_)) => Tone::Warn,
-            (true, None) => Tone::Good,
-            (false, None) => Tone::Dim,
-        };
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
-        table.row(
-            tone,
-            [
-                row.name.clone(),
-                if row.available { "yes" } else { "no" }.into(),
-                source(row),
-                if row.hosts.is_empty() { "-".into() } else { row.hosts.join(", ") },
-                or_dash(&row.fingerprint),
-                or_dash(&row.last_used),
-            ],
-        );
+        let available = if row.available { "yes" } else { "no" };
+        let words = [row.name.clone(), available.into(), source(row), hosts(row)];
+        table.row(tone(row), words.into_iter().chain([or_dash(&row.fingerprint), or_dash(&row.last_used)]));
     }
     table
+}
+
+fn tone(row: &CredentialInfo) -> Tone {
+    match (row.available, &row.source, &row.problem) {
+        (true, _, None) => Tone::Good,
+        (true, _, Some(_)) => Tone::Warn,
+        (false, Some(_), _) => Tone::Bad,
+        (false, None, _) => Tone::Dim,
+    }
+}
+
+/// As many as a table can bear; `--json` has them all.
+fn hosts(row: &CredentialInfo) -> String {
+    match row.hosts.as_slice() {
+        [] => "-".into(),
+        [first, second, third, .., _] => format!("{first}, {second}, {third}, … (of {})", row.hosts.len()),
+        few => few.join(", "),
+    }
 }
 
 fn source(row: &CredentialInfo) -> String {

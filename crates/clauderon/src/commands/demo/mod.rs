@@ -90,7 +90,7 @@ fn show_arrived(checks: &mut Checks, seen: &[Seen]) -> Result {
 
 fn show_answer(checks: &mut Checks, answer: &Answer) -> Result {
     title("3. What came back to the agent")?;
-    quoted(&format!("{} {}", answer.status, answer.body))?;
+    quoted(&format!("{} {}", answer.status, answer.body.trim_end()))?;
     checks.expect(answer.status == 200 && answer.body == origin::ANSWER, "the origin's own answer")?;
     checks.expect(!answer.holds(SECRET), "without the credential, in head and body")
 }
@@ -107,7 +107,7 @@ fn show_recorded(checks: &mut Checks, line: &str, agent: &Agent<'_>) -> Result {
 
 fn show_refused(checks: &mut Checks, answer: &Answer, seen: &[Seen], line: &str) -> Result {
     title("And in read-only mode: POST /user/repos")?;
-    quoted(&format!("{} {}", answer.status, answer.body))?;
+    quoted(&format!("{} {}", answer.status, answer.body.trim_end()))?;
     let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     let refused = answer.status == 403 && body["error"] == "Write operations are blocked in read-only mode";
     checks.expect(refused, "refused, with the reason and what to do")?;
