@@ -49,9 +49,15 @@ async fn a_line_has_the_documented_members_in_order() {
     assert!(timestamp.len() == 24 && timestamp.ends_with('Z') && timestamp.as_bytes()[19] == b'.', "{timestamp}");
     assert_eq!((line.text("service"), line.text("method"), line.get("response_code")), ("github", "POST", &200.into()));
     assert_eq!((line.get("auth_injected"), line.text("credential")), (&true.into(), "github"));
-    assert_eq!((line.text("host"), line.get("port"), line.text("protocol")), ("api.github.com", &443.into(), "HTTP/1.1"));
+    assert_eq!(
+        (line.text("host"), line.get("port"), line.text("protocol")),
+        ("api.github.com", &443.into(), "HTTP/1.1")
+    );
     assert_eq!((line.get("request_bytes"), line.get("response_bytes")), (&7.into(), &7.into()));
-    assert_eq!((line.text("access_mode"), line.get("allowed"), line.text("session")), ("read-write", &true.into(), "default"));
+    assert_eq!(
+        (line.text("access_mode"), line.get("allowed"), line.text("session")),
+        ("read-write", &true.into(), "default")
+    );
     assert!(line.get("duration_ms").is_u64() && line.get("error").is_null());
     assert!(!line.raw.contains("secret=query"));
     rig.assert_no_secret();
@@ -205,7 +211,8 @@ async fn a_full_disk_refuses_and_loses_nothing() {
         assert_eq!(client.get(&format!("/refused/{index}")).await.status, 503);
     }
     assert_eq!(origin.log().count(), before, "an unrecorded request reached the origin");
-    let health = rig.anonymous().wire().await.exchange(format!("GET /health HTTP/1.1\r\nHost: {}\r\n\r\n", rig.addr())).await;
+    let health =
+        rig.anonymous().wire().await.exchange(format!("GET /health HTTP/1.1\r\nHost: {}\r\n\r\n", rig.addr())).await;
     assert_eq!(health.unwrap().status(), 503);
     rig.limit_file_size(None);
     clauderon_testkit::wait::until("recovery", || {
@@ -218,10 +225,12 @@ async fn a_full_disk_refuses_and_loses_nothing() {
         assert!(began.elapsed() < clauderon_testkit::wait::LIMIT, "the daemon did not recover");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    rig.audit_line("the first request after", |line| line.text("path") == "/after" && line.get("response_code") == 200).await;
+    rig.audit_line("the first request after", |line| line.text("path") == "/after" && line.get("response_code") == 200)
+        .await;
     let lines = rig.audit();
     for seen in origin.log().requests() {
-        let recorded = lines.iter().filter(|line| line.text("path") == seen.target && line.get("allowed") == true).count();
+        let recorded =
+            lines.iter().filter(|line| line.text("path") == seen.target && line.get("allowed") == true).count();
         assert_eq!(recorded, 1, "{} has {recorded} lines", seen.target);
     }
     rig.cli(["audit", "verify"]).succeed().await;
@@ -236,7 +245,8 @@ async fn rotation_keeps_the_chain_and_the_number_of_files() {
         client.get(&format!("/{index}")).await;
     }
     rig.audit_line("the last", |line| line.text("path") == "/59").await;
-    let files: Vec<_> = std::fs::read_dir(rig.home()).unwrap().flatten().map(|file| file.file_name().into_string().unwrap()).collect();
+    let files: Vec<_> =
+        std::fs::read_dir(rig.home()).unwrap().flatten().map(|file| file.file_name().into_string().unwrap()).collect();
     let logs = files.iter().filter(|name| name.starts_with("audit") && name.contains(".jsonl")).count();
     assert_eq!(logs, 1 + 3, "{files:?}");
     rig.cli(["audit", "verify"]).succeed().await;
@@ -274,7 +284,10 @@ async fn the_log_may_lie_elsewhere() {
     let path = builder.outside().join("elsewhere.jsonl");
     let rig = builder.line(&format!("audit_log_path = \"{}\"", path.display())).start().await;
     rig.anonymous().get("https://api.github.com/").await;
-    clauderon_testkit::wait::until("the line", || std::fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n'))).await;
+    clauderon_testkit::wait::until("the line", || {
+        std::fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n'))
+    })
+    .await;
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
 }

@@ -52,7 +52,11 @@ async fn env_gives_every_variable_of_a_session() {
     rig.create("dev", &["--access-mode", "read-only"]).await;
     let env = rig.session_env("dev").await;
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
-        assert!(env[name].starts_with("http://dev:") && env[name].contains(&rig.addr().to_string()), "{name}={}", env[name]);
+        assert!(
+            env[name].starts_with("http://dev:") && env[name].contains(&rig.addr().to_string()),
+            "{name}={}",
+            env[name]
+        );
     }
     for name in ["NO_PROXY", "no_proxy"] {
         assert_eq!(env[name], "localhost,127.0.0.1,::1");
@@ -147,7 +151,8 @@ async fn run_starts_the_daemon_when_none_runs() {
 async fn stop_background(rig: &Rig) {
     let token = std::fs::read_to_string(rig.home().join("api-token")).unwrap();
     let mut wire = rig.anonymous().wire().await;
-    let head = format!("GET /v1/daemon HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n", rig.addr(), token.trim());
+    let head =
+        format!("GET /v1/daemon HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n", rig.addr(), token.trim());
     let pid = wire.exchange(head).await.unwrap().json()["pid"].as_i64().unwrap();
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -201,13 +206,19 @@ async fn explain_decides_as_the_proxy_does_and_sends_nothing() {
         explained
     };
     let read = explain("GET", "https://api.github.com/user").await;
-    assert_eq!((&read["allowed"], &read["service"], &read["credential"]), (&true.into(), &"github".into(), &"github".into()));
+    assert_eq!(
+        (&read["allowed"], &read["service"], &read["credential"]),
+        (&true.into(), &"github".into(), &"github".into())
+    );
     assert_eq!(read["auth_injected"], true);
     assert!(read["source"].as_str().unwrap().contains("github_token"), "{read}");
     let write = explain("POST", "https://api.github.com/user").await;
     assert_eq!((&write["allowed"], &write["reason"]), (&false.into(), &"read_only".into()));
     let other = explain("GET", "https://example.test/").await;
-    assert_eq!((&other["allowed"], &other["auth_injected"], &other["credential"]), (&true.into(), &false.into(), &Value::Null));
+    assert_eq!(
+        (&other["allowed"], &other["auth_injected"], &other["credential"]),
+        (&true.into(), &false.into(), &Value::Null)
+    );
     assert_eq!(origin.log().count(), 0);
     rig.assert_no_secret();
 }
@@ -308,7 +319,10 @@ async fn stop_ends_a_running_process() {
     })
     .await;
     rig.cli(["stop", "job"]).succeed().await;
-    clauderon_testkit::wait::until("its end", || (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())).await;
+    clauderon_testkit::wait::until("its end", || {
+        (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+    })
+    .await;
     let listed = rig.cli(["list", "--json"]).succeed().await.json();
     let job = listed.as_array().unwrap().iter().find(|session| session["name"] == "job").unwrap().clone();
     assert_ne!(job["status"], "running");

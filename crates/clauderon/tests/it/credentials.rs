@@ -121,7 +121,9 @@ async fn kubernetes_and_talos_are_known_and_kept() {
     let rig = rig.secret("talos_token", "the-real-talos-token-nobody-may-see").start().await;
     let listed = rig.cli(["config", "credentials", "--json"]).succeed().await.json();
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect();
-    for name in ["github", "anthropic", "openai", "pagerduty", "sentry", "grafana", "npm", "docker", "kubernetes", "talos"] {
+    for name in
+        ["github", "anthropic", "openai", "pagerduty", "sentry", "grafana", "npm", "docker", "kubernetes", "talos"]
+    {
         assert!(names.iter().any(|listed| listed == name), "{name} is missing in {names:?}");
     }
     rig.assert_no_secret();
@@ -140,7 +142,8 @@ async fn an_anthropic_api_key_goes_out_as_one() {
 #[tokio::test]
 async fn an_anthropic_oauth_token_brings_its_beta_flag() {
     let token = "sk-ant-oat01-TheRealOauthTokenNobodyMaySee";
-    let origin = Origin::https("api.anthropic.com").require("authorization", &bearer(token)).reply("/*", "x").start().await;
+    let origin =
+        Origin::https("api.anthropic.com").require("authorization", &bearer(token)).reply("/*", "x").start().await;
     let rig = rig().secret("anthropic_oauth_token", token).origin(&origin).start().await;
     let mut client = rig.anonymous().h1("api.anthropic.com").await;
     let request = Request::get("/v1/models").header("anthropic-beta", "claude-code-20250219,other-1");

@@ -19,7 +19,11 @@ fn assert_says(finished: &Finished, code: i32, words: &[&str]) {
     for word in words {
         assert!(finished.stderr.contains(word), "{word:?} is missing in: {}", finished.all());
     }
-    assert!(!finished.stderr.contains("panicked") && !finished.stderr.contains("RUST_BACKTRACE"), "{}", finished.stderr);
+    assert!(
+        !finished.stderr.contains("panicked") && !finished.stderr.contains("RUST_BACKTRACE"),
+        "{}",
+        finished.stderr
+    );
 }
 
 fn set_mode(path: &std::path::Path, mode: u32) {
@@ -231,7 +235,8 @@ async fn a_database_from_a_newer_version_is_refused_and_left_alone() {
     let finished = refused(&rig).await;
     assert_ne!(finished.code, 0);
     assert_says(&finished, finished.code, &["db.sqlite", "newer"]);
-    let check = "import sqlite3; print(sqlite3.connect('.clauderon/db.sqlite').execute('pragma user_version').fetchone()[0])";
+    let check =
+        "import sqlite3; print(sqlite3.connect('.clauderon/db.sqlite').execute('pragma user_version').fetchone()[0])";
     let version = Run::new("python3").args(["-c", check]).dir(rig.outside()).succeed().await.stdout;
     assert_eq!(version.trim(), "9999");
 }

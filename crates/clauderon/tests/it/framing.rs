@@ -76,7 +76,8 @@ async fn pipelined_requests_are_answered_in_order() {
     let origin = origin.start().await;
     let rig = github_rig(&origin).start().await;
     let mut wire = rig.anonymous().tunnel("api.github.com").await;
-    let requests: String = (0..5).map(|index| format!("GET /{index} HTTP/1.1\r\nHost: api.github.com\r\n\r\n")).collect();
+    let requests: String =
+        (0..5).map(|index| format!("GET /{index} HTTP/1.1\r\nHost: api.github.com\r\n\r\n")).collect();
     wire.send(requests).await;
     for index in 0..5 {
         assert_eq!(wire.reply().await.unwrap().text(), format!("/{index}"));

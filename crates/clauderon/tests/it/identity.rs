@@ -55,7 +55,9 @@ async fn wrong_and_unknown_credentials_get_407() {
     }
     for header in ["Basic !!!", "Bearer x", "Basic", "Basic b25l"] {
         let mut wire = rig.anonymous().wire().await;
-        let request = format!("CONNECT api.github.com:443 HTTP/1.1\r\nHost: api.github.com:443\r\nProxy-Authorization: {header}\r\n\r\n");
+        let request = format!(
+            "CONNECT api.github.com:443 HTTP/1.1\r\nHost: api.github.com:443\r\nProxy-Authorization: {header}\r\n\r\n"
+        );
         assert_407(&wire.exchange(request).await.unwrap());
     }
     assert_eq!(origin.log().count(), 0);
@@ -94,7 +96,17 @@ async fn processes_of_another_user_may_not() {
     let rig = github_rig(&origin).start().await;
     assert!(rustix::process::geteuid().is_root(), "this test becomes another user, which takes root");
     let proxy = format!("http://{}", rig.addr());
-    let curl = ["--reuid=65534", "--clear-groups", "curl", "-sS", "-x", &proxy, "http://api.github.com/", "-w", "%{http_code}"];
+    let curl = [
+        "--reuid=65534",
+        "--clear-groups",
+        "curl",
+        "-sS",
+        "-x",
+        &proxy,
+        "http://api.github.com/",
+        "-w",
+        "%{http_code}",
+    ];
     let finished = clauderon_testkit::run::Run::new("setpriv").args(curl).env("HOME", "/").finish().await;
     assert!(finished.stdout.ends_with("407"), "{}", finished.all());
     assert_eq!(origin.log().count(), 0);
@@ -210,7 +222,8 @@ async fn the_api_is_closed_without_its_token_and_to_foreign_hosts() {
     let refused = wire.exchange(ask("rebound.example.test", &bearer)).await.unwrap();
     assert!([400, 403, 421].contains(&refused.status()), "{}", refused.head.start);
     let mut wire = rig.anonymous().wire().await;
-    let foreign = wire.exchange(ask(&addr.to_string(), &format!("{bearer}Origin: https://evil.example.test\r\n"))).await;
+    let foreign =
+        wire.exchange(ask(&addr.to_string(), &format!("{bearer}Origin: https://evil.example.test\r\n"))).await;
     assert_eq!(foreign.unwrap().status(), 403);
     let mut wire = rig.anonymous().wire().await;
     let allowed = wire.exchange(ask(&addr.to_string(), &bearer)).await.unwrap();

@@ -44,7 +44,10 @@ const HEADS: &[(&str, &str)] = &[
     ("TE gzip, chunked", "POST {T} HTTP/1.1\r\nHost: {H}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
     ("TE chunked, gzip", "POST {T} HTTP/1.1\r\nHost: {H}\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
     ("TE chunked twice", "POST {T} HTTP/1.1\r\nHost: {H}\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
-    ("two TE", "POST {T} HTTP/1.1\r\nHost: {H}\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    (
+        "two TE",
+        "POST {T} HTTP/1.1\r\nHost: {H}\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
     ("TE with a comma before", "POST {T} HTTP/1.1\r\nHost: {H}\r\nTransfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n"),
     ("TE with a parameter", "POST {T} HTTP/1.1\r\nHost: {H}\r\nTransfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n"),
     ("TE quoted", "POST {T} HTTP/1.1\r\nHost: {H}\r\nTransfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n"),
@@ -128,7 +131,8 @@ async fn refusals_are_recorded() {
     let origin = silent(Origin::https("api.github.com")).await;
     let rig = github_rig(&origin).start().await;
     let mut wire = rig.anonymous().tunnel("api.github.com").await;
-    let bytes = "POST /both HTTP/1.1\r\nHost: api.github.com\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let bytes =
+        "POST /both HTTP/1.1\r\nHost: api.github.com\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(wire.exchange(bytes).await.unwrap().status(), 400);
     let line = rig.audit_line("the refusal", |line| line.get("response_code") == 400).await;
     assert_eq!((line.get("allowed"), line.text("reason")), (&false.into(), "malformed_request"));
@@ -174,7 +178,8 @@ async fn heads_just_below_the_limits_pass() {
 #[tokio::test]
 async fn a_head_that_never_ends_is_given_up() {
     let origin = silent(Origin::https("api.github.com")).await;
-    let rig = github_rig(&origin).table("[limits]\nheader_timeout = \"300ms\"\nhandshake_timeout = \"300ms\"").start().await;
+    let rig =
+        github_rig(&origin).table("[limits]\nheader_timeout = \"300ms\"\nhandshake_timeout = \"300ms\"").start().await;
     let mut wire = rig.anonymous().tunnel("api.github.com").await;
     wire.send("GET / HTTP/1.1\r\nHost: api.gith").await;
     let text = String::from_utf8(wire.rest().await).unwrap();

@@ -126,7 +126,8 @@ async fn two_sessions_at_once_never_mix() {
 #[tokio::test]
 async fn the_agents_own_model_calls_pass() {
     let origin = Origin::https("api.anthropic.com").also("api.openai.com").reply("/*", "thought").start().await;
-    let rig = rig().secret("anthropic_oauth_token", OAUTH).secret("openai_api_key", OPENAI).origin(&origin).start().await;
+    let rig =
+        rig().secret("anthropic_oauth_token", OAUTH).secret("openai_api_key", OPENAI).origin(&origin).start().await;
     rig.create("review", &["--access-mode", "read-only"]).await;
     for mut client in clients(&rig, "review", "api.anthropic.com").await {
         assert_eq!(client.send(Method::POST, "/v1/messages?beta=true", "{}").await.text(), "thought");

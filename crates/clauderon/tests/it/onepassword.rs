@@ -51,7 +51,8 @@ async fn a_reference_is_read_lazily_once_and_verbatim() {
 #[tokio::test]
 async fn it_stands_between_environment_and_file() {
     let origin = origin().await;
-    let rig = with_op(&format!("printf %s {GITHUB}")).secret("github_token", "ghp_FromTheFile").origin(&origin).start().await;
+    let rig =
+        with_op(&format!("printf %s {GITHUB}")).secret("github_token", "ghp_FromTheFile").origin(&origin).start().await;
     assert_eq!(ask(&rig).await.status, 200);
     drop(rig);
     let rig = with_op("printf ghp_FromOnePassword").origin(&origin).env("GITHUB_TOKEN", GITHUB).start().await;
@@ -74,7 +75,10 @@ async fn failures_are_503_and_say_what_is_wrong() {
     let cases = [
         ("echo '[ERROR] 2026/01/01 00:00:00 You are not currently signed in' >&2; exit 1", "sign"),
         ("echo '[ERROR] 2026/01/01 00:00:00 authorization prompt dismissed' >&2; exit 1", "dismissed"),
-        ("echo '[ERROR] 2026/01/01 00:00:00 \"GitHub\" isn'\"'\"'t an item in the \"Private\" vault' >&2; exit 1", "item"),
+        (
+            "echo '[ERROR] 2026/01/01 00:00:00 \"GitHub\" isn'\"'\"'t an item in the \"Private\" vault' >&2; exit 1",
+            "item",
+        ),
         ("exit 0", "empty"),
         ("printf 'two\\nlines'", "line"),
     ];
@@ -82,7 +86,10 @@ async fn failures_are_503_and_say_what_is_wrong() {
         let origin = origin().await;
         let rig = with_op(script).origin(&origin).start().await;
         let answered = ask(&rig).await;
-        assert_eq!((answered.status.as_u16(), answered.field("x-clauderon-error")), (503, Some("credential_unavailable")));
+        assert_eq!(
+            (answered.status.as_u16(), answered.field("x-clauderon-error")),
+            (503, Some("credential_unavailable"))
+        );
         let error = answered.text();
         assert!(error.to_lowercase().contains(word), "{script} should say {word:?}: {error}");
         assert_eq!(origin.log().count(), 0);
@@ -105,6 +112,7 @@ async fn a_missing_op_is_named() {
 async fn start_is_not_blocked_by_a_slow_op() {
     let origin = origin().await;
     let rig = with_op("sleep 600").origin(&origin).start().await;
-    let health = rig.anonymous().wire().await.exchange(format!("GET /health HTTP/1.1\r\nHost: {}\r\n\r\n", rig.addr())).await;
+    let health =
+        rig.anonymous().wire().await.exchange(format!("GET /health HTTP/1.1\r\nHost: {}\r\n\r\n", rig.addr())).await;
     assert_eq!(health.unwrap().status(), 200);
 }

@@ -107,7 +107,9 @@ async fn bad_certificates_are_502_and_nothing_is_sent() {
 #[tokio::test]
 async fn private_addresses_are_not_dialled() {
     let rig = rig().start().await;
-    for host in ["127.0.0.1", "10.1.2.3", "192.168.1.1", "169.254.169.254", "100.64.0.1", "[::1]", "[fd00::1]", "0.0.0.0"] {
+    for host in
+        ["127.0.0.1", "10.1.2.3", "192.168.1.1", "169.254.169.254", "100.64.0.1", "[::1]", "[fd00::1]", "0.0.0.0"]
+    {
         let refusal = rig.anonymous().connect(&format!("{host}:443")).await;
         let status = match refusal {
             Err(refusal) => refusal.status(),

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use clauderon_testkit::agent::read;
 use clauderon_testkit::body::{channel, empty, full, pattern};
+use clauderon_testkit::grpc;
 use clauderon_testkit::origin::{Origin, ok};
 use clauderon_testkit::wait::within;
 use clauderon_testkit::websocket::{self, Frame};
-use clauderon_testkit::grpc;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use tokio::sync::Semaphore;
@@ -207,7 +207,10 @@ async fn early_hints_are_relayed() {
     let request = Request::get("https://api.github.com/").body(()).unwrap();
     let (mut response, _) = frames.send_request(request, true).unwrap();
     let hints = within("103", std::future::poll_fn(|cx| response.poll_informational(cx))).await.unwrap().unwrap();
-    assert_eq!((hints.status().as_u16(), &hints.headers()["link"]), (103, &"</style.css>; rel=preload".parse().unwrap()));
+    assert_eq!(
+        (hints.status().as_u16(), &hints.headers()["link"]),
+        (103, &"</style.css>; rel=preload".parse().unwrap())
+    );
     assert_eq!(within("the answer", response).await.unwrap().status(), 200);
 }
 
@@ -242,7 +245,8 @@ async fn an_upload_without_length_reaches_an_http_1_origin_chunked() {
 
 #[tokio::test]
 async fn an_early_answer_reaches_a_client_that_still_sends() {
-    let origin = github().route("/early", |_| async { clauderon_testkit::origin::status(http::StatusCode::FORBIDDEN, "no") });
+    let origin =
+        github().route("/early", |_| async { clauderon_testkit::origin::status(http::StatusCode::FORBIDDEN, "no") });
     let origin = origin.start().await;
     let rig = github_rig(&origin).start().await;
     let mut client = rig.anonymous().h2("api.github.com").await;

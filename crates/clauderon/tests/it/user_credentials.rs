@@ -75,7 +75,9 @@ async fn a_host_with_a_port() {
 #[tokio::test]
 async fn the_three_injection_policies() {
     let lines = "hosts = [\"api.example.test\"]\nheader = \"X-Key\"\nformat = \"{token}\"";
-    for (policy, absent, foreign) in [("auto", Some(KEY), Some("mine")), ("placeholder", None, Some("mine")), ("always", Some(KEY), Some(KEY))] {
+    for (policy, absent, foreign) in
+        [("auto", Some(KEY), Some("mine")), ("placeholder", None, Some("mine")), ("always", Some(KEY), Some(KEY))]
+    {
         let (origin, rig) = with(&format!("{lines}\ninject = \"{policy}\"")).await;
         rig.create("dev", &[]).await;
         let placeholder = rig.session_env("dev").await["OWN_KEY"].clone();
