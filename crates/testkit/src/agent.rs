@@ -312,7 +312,8 @@ pub async fn read(response: Response<Incoming>) -> Answered {
 
 fn split(host: &str) -> (String, String) {
     match host.rsplit_once(':') {
-        Some((name, _)) => (name.into(), host.into()),
-        None => (host.into(), format!("{host}:443")),
+        Some((name, port)) if !port.ends_with(']') => (name.trim_matches(['[', ']']).into(), host.into()),
+        _ if host.starts_with('[') => (host.trim_matches(['[', ']']).into(), format!("{host}:443")),
+        _ => (host.into(), format!("{host}:443")),
     }
 }

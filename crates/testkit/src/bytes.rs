@@ -155,6 +155,16 @@ impl Wire {
         std::mem::take(&mut self.ahead)
     }
 
+    /// What comes until the connection ends; `None` when it stays open longer than a peer that meant to close it would.
+    pub async fn ending(&mut self) -> Option<Vec<u8>> {
+        tokio::time::timeout(CLOSING, self.rest()).await.ok()
+    }
+
+    /// What was received and not read yet.
+    pub fn pending(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.ahead)
+    }
+
     /// Reads a message head; `None` when the connection ends before.
     pub async fn head(&mut self) -> Option<Head> {
         let bytes = self.until(b"\r\n\r\n").await?;
@@ -287,6 +297,9 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
     }
 }
+
+/// Above the 10 s a daemon gives a request head.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(15);
 
 fn field(line: &str) -> (String, String) {
     let (name, value) = line.split_once(':').unwrap_or((line, ""));

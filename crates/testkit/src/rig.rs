@@ -258,6 +258,13 @@ impl RigBuilder {
         self
     }
 
+    /// Passes another `--http-port` than the free one the rig found.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.rig.port = port;
+        self
+    }
+
     /// Adds an argument of `clauderon daemon`.
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {

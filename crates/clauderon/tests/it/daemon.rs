@@ -51,7 +51,7 @@ async fn it_says_where_it_listens_and_makes_its_files() {
 
 #[tokio::test]
 async fn port_0_picks_a_free_port_and_prints_it() {
-    let mut rig = rig().argument("--http-port").argument("0").build();
+    let mut rig = rig().port(0).build();
     rig.spawn();
     let line = wait::until("the address", || {
         let output = rig.output();

@@ -42,7 +42,11 @@ async fn a_broken_chunked_request_never_completes_and_smuggles_nothing() {
         let head = "POST /first HTTP/1.1\r\nHost: api.github.com\r\nTransfer-Encoding: chunked\r\n\r\n";
         let second = "GET /smuggled HTTP/1.1\r\nHost: api.github.com\r\n\r\n";
         wire.try_send(format!("{head}{body}{second}")).await;
-        let answer = String::from_utf8_lossy(&wire.rest().await).into_owned();
+        let Some(answer) = wire.ending().await else {
+            faults.push(format!("{name}: the connection stays open after {:?}", wire.pending()));
+            continue;
+        };
+        let answer = String::from_utf8_lossy(&answer).into_owned();
         if answer.starts_with("HTTP/1.1 2") {
             faults.push(format!("{name}: accepted: {answer}"));
         }
@@ -125,7 +129,10 @@ async fn answers_that_lie_are_refused() {
         let origin = origin.start().await;
         let rig = github_rig(&origin).start().await;
         let mut wire = rig.anonymous().tunnel("api.github.com").await;
-        let reply = wire.exchange("GET /lie HTTP/1.1\r\nHost: api.github.com\r\n\r\n").await.unwrap();
+        let Some(reply) = wire.exchange("GET /lie HTTP/1.1\r\nHost: api.github.com\r\n\r\n").await else {
+            faults.push(format!("{name}: closed without an answer"));
+            continue;
+        };
         if reply.status() != 502 {
             faults.push(format!("{name}: {}", reply.head.start));
             continue;

@@ -162,7 +162,12 @@ async fn git_may_fetch_and_not_discover_a_push() {
     rig.create("review", &["--access-mode", "read-only"]).await;
     let mut client = rig.agent("review").await.h1("github.com").await;
     assert_eq!(client.get("/o/r.git/info/refs?service=git-upload-pack").await.status, 200);
-    assert_eq!(client.send(Method::POST, "/o/r.git/git-upload-pack", "0000").await.status, 200);
+    let fetch = |content_type: &'static str| {
+        let request = http::Request::post("/o/r.git/git-upload-pack").header("content-type", content_type);
+        request.body(clauderon_testkit::body::full("0000")).unwrap()
+    };
+    assert_eq!(client.fetch(fetch("application/x-git-upload-pack-request")).await.status, 200);
+    assert_eq!(client.fetch(fetch("application/json")).await.status, 403);
     let before = origin.log().count();
     for target in [
         "/o/r.git/info/refs?service=git-receive-pack",

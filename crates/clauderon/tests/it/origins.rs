@@ -93,8 +93,9 @@ async fn bad_certificates_are_502_and_nothing_is_sent() {
         let answered = failed(&rig, 502, "upstream_certificate").await;
         let why = match certificate {
             Certificate::Expired => "expired",
-            Certificate::NotYetValid => "not valid yet",
-            Certificate::WrongName | Certificate::NoAltName => "name",
+            Certificate::NotYetValid => "not valid before",
+            Certificate::WrongName => "somebody-else.test",
+            Certificate::NoAltName => "name",
             Certificate::SelfSigned | Certificate::UnknownIssuer => "issuer",
             _ => "certificate",
         };

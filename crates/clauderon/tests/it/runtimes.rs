@@ -44,7 +44,7 @@ connect.on('connect', (answer, socket) => {
   if (answer.statusCode !== 200) throw new Error('CONNECT ' + answer.statusCode);
   const secure = tls.connect({ socket, servername: 'api.github.com' });
   const request = https.request({
-    host: 'api.github.com', path: '/user', createConnection: () => secure,
+    host: 'api.github.com', path: '/user', defaultPort: 443, createConnection: () => secure,
     headers: { authorization: 'Bearer ' + process.env.GITHUB_TOKEN },
   }, response => {
     let text = '';
