@@ -29,7 +29,8 @@ fn show(asked: &ExplainRequest, told: &Explanation) -> Result {
         output::plain(&format!("{} {}", asked.method, asked.url))
     ))?;
     let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
-    output::members(&[
+    let hint = told.denial.as_ref().and_then(|denial| denial.get("hint")).and_then(|hint| hint.as_str());
+    let mut members = vec![
         ("reason", told.reason.clone()),
         ("rule", or_none(&told.rule)),
         ("class", told.class.clone()),
@@ -38,7 +39,7 @@ fn show(asked: &ExplainRequest, told: &Explanation) -> Result {
         ("source", or_none(&told.source)),
         ("injected", if told.auth_injected { "yes, into a request without a credential" } else { "no" }.into()),
         ("session", format!("{} ({})", told.session, told.access_mode)),
-    ])?;
-    let hint = told.denial.as_ref().and_then(|denial| denial.get("hint")).and_then(|hint| hint.as_str());
-    hint.map_or(Ok(()), |text| output::members(&[("hint", text.to_owned())]))
+    ];
+    members.extend(hint.map(|text| ("hint", text.to_owned())));
+    output::members(&members)
 }

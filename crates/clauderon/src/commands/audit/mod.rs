@@ -46,26 +46,26 @@ impl Log {
     }
 
     fn lines(&self) -> Result<impl Iterator<Item = LogLine>> {
-        self.note_absence();
-        read_lines(&self.path).doing(|| format!("cannot read {}", self.path.display()))
-    }
-
-    fn note_absence(&self) {
         if !self.path.exists() {
             output::note(format_args!("nothing is recorded yet ({} does not exist)", self.path.display()));
         }
+        read_lines(&self.path).doing(|| format!("cannot read {}", self.path.display()))
     }
 }
 
 async fn tail(log: &Log, args: &AuditTail) -> Result<u8> {
-    log.note_absence();
     let mut end = Follow::new(&log.path, args.lines)?;
+    let mut lines = end.poll()?;
+    if lines.is_empty() {
+        output::note(format_args!("nothing is recorded yet in {}", log.path.display()));
+    }
     loop {
-        end.poll()?.iter().try_for_each(|line| print(line, args.format.json))?;
+        lines.iter().try_for_each(|line| print(line, args.format.json))?;
         if !args.follow {
             return Ok(OK);
         }
         tokio::time::sleep(POLL).await;
+        lines = end.poll()?;
     }
 }
 
@@ -144,7 +144,8 @@ fn notes(line: &AuditLine) -> Vec<String> {
     let injected = line.auth_injected.then(|| format!("injected {}", line.credential.as_deref().unwrap_or("?")));
     let reason = line.reason.as_deref();
     let refused = (!line.allowed).then(|| format!("refused {}", reason.unwrap_or("")).trim_end().to_owned());
-    let error = line.error.as_ref().map(|error| format!("error: {error}"));
+    // Of a refusal the code says it all.
+    let error = line.error.as_ref().filter(|_| line.allowed).map(|error| format!("error: {error}"));
     [is_alarm(line).then(|| "ALARM".to_owned()), refused, injected, error].into_iter().flatten().collect()
 }
 
