@@ -32,6 +32,8 @@ enum State {
     ChunkEnd,
     Trailers,
     Done,
+    /// The framing was violated: where the next message begins can no longer be told.
+    Broken,
 }
 
 impl BodyDecoder {
@@ -54,15 +56,25 @@ impl BodyDecoder {
         match self.0 {
             State::Length(n) => Some(n),
             State::Done => Some(0),
-            State::ChunkSize | State::ChunkData(_) | State::ChunkEnd | State::Trailers => None,
+            State::ChunkSize | State::ChunkData(_) | State::ChunkEnd | State::Trailers | State::Broken => None,
         }
     }
 
-    /// Takes the next piece off the front of `buffer`.
+    /// Takes the next piece off the front of `buffer`. After an error there is only that error: reading on would take
+    /// what follows for a message of its own.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Denial> {
+        let decoded = self.step(buffer);
+        if decoded.is_err() {
+            self.0 = State::Broken;
+        }
+        decoded
+    }
+
+    fn step(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Denial> {
         loop {
             match self.0 {
                 State::Done => return Ok(Decoded::End),
+                State::Broken => return Err(malformed("a body that broke its framing")),
                 State::Length(left) | State::ChunkData(left) => return Ok(self.data(left, buffer)),
                 State::ChunkSize => match take_line(buffer)? {
                     Some(line) => self.0 = chunk_state(parse_chunk_size(&line)?),
@@ -210,6 +222,17 @@ mod tests {
             assert_eq!(body, b"abc0123456789");
             assert_eq!(trailers.unwrap()["x-sum"], "1");
             assert_eq!(rest, 4);
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_after_broken_framing() {
+        for text in [&b"x\r\n0\r\n\r\n"[..], b"0\r\nA : b\r\n\r\n", b"1\r\nab0\r\n\r\n"] {
+            let (mut decoder, mut buffer) = (BodyDecoder::new(Framing::Chunked), BytesMut::from(text));
+            while decoder.decode(&mut buffer).is_ok() {}
+            buffer.extend_from_slice(b"0\r\n\r\n");
+            assert!(decoder.decode(&mut buffer).is_err());
+            assert!(!decoder.is_done() && decoder.remaining().is_none());
         }
     }
 
