@@ -19,7 +19,7 @@ use crate::headers;
 use crate::interim::Interim;
 use crate::snapshot::Snapshot;
 use crate::upstream::dial::{Alpn, dial};
-use crate::upstream::http1::{Http1, Unanswered as Unanswered1, Upgraded, send_upgrade};
+use crate::upstream::http1::{Http1, Unanswered as Unanswered1, Upgraded, send_upgrade, unsound};
 use crate::upstream::http2::{Http2, Unanswered as Unanswered2};
 use crate::upstream::pool::{Bucket, Spoken};
 
@@ -88,7 +88,8 @@ impl Route<'_> {
         headers.remove(SEC_WEBSOCKET_EXTENSIONS);
         let limit = self.snapshot.settings.upstream.response_timeout;
         let answer = tokio::time::timeout(limit, send_upgrade(connection, request)).await;
-        answer.map_err(|_| self.timed_out())?.map_err(|error| self.broken(&error))
+        let answer = answer.map_err(|_| self.timed_out())?.map_err(|error| self.broken(&error))?;
+        unsound(&answer.0).map_or(Ok(answer), |why| Err(self.unsound(why)))
     }
 
     async fn try_send(&self, upstream: Upstream, reused: bool, request: Request<Counted>) -> Outcome {
@@ -110,6 +111,7 @@ impl Route<'_> {
         match connection.send(request, self.bucket, || self.sent.load(Ordering::Relaxed)).await {
             Ok(response) => Outcome::Answered(Box::new(response)),
             Err(Unanswered1::TimedOut) => Outcome::Failed(self.timed_out()),
+            Err(Unanswered1::Unsound(why)) => Outcome::Failed(self.unsound(why)),
             Err(Unanswered1::Failed(_, Some(unsent))) if reused => Outcome::Unused(unsent),
             Err(Unanswered1::Failed(error, _)) if reused && closed_early(&error) => Outcome::Stale(self.broken(&error)),
             Err(Unanswered1::Failed(error, _)) => Outcome::Failed(self.broken(&error)),
@@ -195,6 +197,10 @@ impl Route<'_> {
         let message = format!("{} did not answer within {limit:?}", self.origin.host);
         Denial::new(DenialCode::UpstreamTimeout, message)
             .hint("raise `upstream.response_timeout` if the origin is slow by nature")
+    }
+
+    fn unsound(&self, why: &str) -> Denial {
+        Denial::new(DenialCode::UpstreamProtocol, format!("{} answered with {why}", self.origin.host))
     }
 
     fn broken(&self, error: &(dyn std::error::Error + 'static)) -> Denial {

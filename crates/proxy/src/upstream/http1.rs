@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Connection, SendRequest, handshake};
@@ -40,6 +41,8 @@ pub(crate) enum Unanswered {
     Failed(hyper::Error, Option<Box<Request<Counted>>>),
     /// Neither answer nor progress within the limit.
     TimedOut,
+    /// The answer could be read in more than one way; the connection is closed.
+    Unsound(&'static str),
 }
 
 impl Http1 {
@@ -92,7 +95,10 @@ impl Http1 {
         });
         match answer.await {
             None => Err(Unanswered::TimedOut),
-            Some(Ok(response)) => Ok(self.with_body(response, closed, bucket)),
+            Some(Ok(response)) => match unsound(&response).or_else(|| unasked_switch(&response)) {
+                Some(why) => Err(Unanswered::Unsound(why)),
+                None => Ok(self.with_body(response, closed, bucket)),
+            },
             Some(Err(mut error)) => {
                 let unsent = error.take_message().map(Box::new);
                 Err(Unanswered::Failed(error.into_error(), unsent))
@@ -113,6 +119,21 @@ impl Http1 {
     }
 }
 
+/// What another reader might frame otherwise, and hyper lets pass (RFC 9112 § 6.3).
+pub(crate) fn unsound<B>(response: &Response<B>) -> Option<&'static str> {
+    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next()?;
+    if response.headers().contains_key(CONTENT_LENGTH) {
+        return Some("both Content-Length and Transfer-Encoding");
+    }
+    let plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+    (!plain).then_some("a transfer coding other than `chunked`")
+}
+
+fn unasked_switch<B>(response: &Response<B>) -> Option<&'static str> {
+    (response.status() == StatusCode::SWITCHING_PROTOCOLS).then_some("a 101 that nobody asked for")
+}
+
 /// Sends a request that asks to leave HTTP, on a connection that will serve nothing else.
 pub(crate) async fn send_upgrade(
     connection: Http1,
@@ -121,7 +142,7 @@ pub(crate) async fn send_upgrade(
     let Http1 { mut sender, driver, .. } = connection;
     tokio::spawn((*Pin::into_inner(driver)).with_upgrades());
     let mut response = sender.send_request(request).await?;
-    let upgraded = if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+    let upgraded = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         Some(TokioIo::new(hyper::upgrade::on(&mut response).await?))
     } else {
         None
@@ -174,5 +195,25 @@ impl HttpBody for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_framing_only() {
+        let judge = |fields: &[(&str, &str)]| {
+            let response =
+                fields.iter().fold(Response::builder(), |response, (name, value)| response.header(*name, *value));
+            unsound(&response.body(()).unwrap())
+        };
+        assert_eq!(judge(&[("content-length", "3")]), None);
+        assert_eq!(judge(&[("transfer-encoding", "Chunked")]), None);
+        assert!(judge(&[("transfer-encoding", "chunked"), ("content-length", "3")]).is_some());
+        assert!(judge(&[("transfer-encoding", "gzip, chunked")]).is_some());
+        assert!(judge(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]).is_some());
     }
 }
