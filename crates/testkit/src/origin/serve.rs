@@ -3,7 +3,9 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -15,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use super::call::Call;
 use super::log::Log;
 use super::{Answer, Spec, status, with_field};
-use crate::body::Body;
+use crate::body::{Body, empty};
 use crate::bytes::Wire;
 
 /// What every connection of one origin shares.
@@ -63,7 +65,13 @@ impl Server {
     }
 
     async fn answer(&self, request: Request<Incoming>, connection: usize) -> Response<Body> {
-        let call = Call::record(request, &self.log, connection);
+        let head = request.method() == Method::HEAD;
+        let answer = self.answer_whole(Call::record(request, &self.log, connection)).await;
+        // hyper leaves this to its users on HTTP/2.
+        if head { without_body(answer) } else { answer }
+    }
+
+    async fn answer_whole(&self, call: Call) -> Response<Body> {
         if let Some(missing) = self.missing(&call) {
             call.collect().await;
             return missing;
@@ -95,6 +103,13 @@ impl Server {
             matching.max_by_key(|(pattern, _)| pattern.len()).map(|(_, answer)| answer)
         })
     }
+}
+
+fn without_body(mut answer: Response<Body>) -> Response<Body> {
+    if let Some(len) = answer.body().size_hint().exact() {
+        answer.headers_mut().insert(CONTENT_LENGTH, len.into());
+    }
+    answer.map(|_| empty())
 }
 
 pub(super) async fn accept(listener: TcpListener, server: Arc<Server>) {
