@@ -1,7 +1,7 @@
 //! Denials and failures: one table from cause to status, code and JSON body.
 
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A refusal or failure made by the proxy itself, ready to be shown to the agent. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,16 +105,13 @@ impl Denial {
         self.code.status()
     }
 
-    /// The JSON body: `error`, `code`, the details, `hint`.
+    /// The JSON body: `error`, the details, `hint`. The code travels as `X-Clauderon-Error`.
     pub fn body(&self) -> String {
-        let details = self.details.iter().map(|(key, value)| (*key, value.as_str()));
-        let members = std::iter::once(("error", self.message.as_str()))
-            .chain(details)
-            .chain(self.hint.iter().map(|hint| ("hint", hint.as_str())))
-            .chain([("code", self.code.as_str())]);
-        // Written by hand because the order is part of the contract, and a `serde_json::Map` sorts.
-        let members: Vec<String> = members.map(|(key, value)| format!("\"{key}\":{}", Value::from(value))).collect();
-        format!("{{{}}}", members.join(","))
+        let mut members = Map::new();
+        members.insert("error".into(), Value::from(self.message.as_str()));
+        members.extend(self.details.iter().map(|(key, value)| ((*key).into(), Value::from(value.as_str()))));
+        members.extend(self.hint.iter().map(|hint| ("hint".into(), Value::from(hint.as_str()))));
+        Value::Object(members).to_string()
     }
 }
 

@@ -32,7 +32,7 @@ fn the_matrix_is_as_checked_in() {
 fn a_read_only_refusal_says_exactly_this() {
     let denial =
         Rig::new(AccessMode::ReadOnly, PolicySettings::default()).judge("POST https://api.github.com/user/repos");
-    let expected = r#"{"error":"Write operations are blocked in read-only mode","method":"POST","host":"api.github.com","session":"review","hint":"clauderon set-access-mode review read-write","code":"read_only"}"#;
+    let expected = r#"{"error":"Write operations are blocked in read-only mode","method":"POST","host":"api.github.com","session":"review","hint":"clauderon set-access-mode review read-write"}"#;
     let denial = denial.1.unwrap_err();
     assert_eq!(denial.body(), expected);
     assert_eq!((denial.status().as_u16(), denial.rule), (403, Some("method")));

@@ -42,7 +42,7 @@ pub(crate) fn pass(answered: Answered, mut exchange: Exchange) -> Reply {
 /// Tells the agent what was refused or failed, and why.
 pub(crate) fn deny(denial: &Denial, mut exchange: Exchange) -> Reply {
     exchange.denied(denial);
-    let body = denial.body() + "\n";
+    let body = denial.body();
     let mut response = Response::new(Observed::new(Body::Full(body.into()), exchange));
     *response.status_mut() = denial.status();
     let headers = response.headers_mut();
