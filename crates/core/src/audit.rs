@@ -33,7 +33,7 @@ pub struct AuditRecord {
     /// From the request head to the last byte of the answer.
     pub duration_ms: u64,
     /// The destination's host.
-    pub host: String,
+    pub host: Arc<str>,
     /// The destination's port.
     pub port: u16,
     /// `HTTP/1.1`, `HTTP/2`, `websocket`, `connect`.
@@ -45,9 +45,9 @@ pub struct AuditRecord {
     /// Why not (a denial code), or why it was allowed although not a plain read.
     pub reason: Option<&'static str>,
     /// The rule or exception that decided, for people.
-    pub rule: Option<String>,
+    pub rule: Option<Arc<str>>,
     /// The credential that was injected or meant.
-    pub credential: Option<String>,
+    pub credential: Option<Arc<str>>,
     /// Body bytes the agent sent.
     pub request_bytes: u64,
     /// Body bytes the agent got.

@@ -112,9 +112,9 @@ impl Permit {
     }
 
     /// The rule or exception that decided, for people.
-    pub fn label(&self) -> Option<String> {
-        let named = self.reason().map(|_| self.classified.rule.to_owned());
-        named.or_else(|| self.rule().map(ToString::to_string))
+    pub fn label(&self) -> Option<Arc<str>> {
+        let named = self.reason().map(|_| self.classified.rule.into());
+        named.or_else(|| self.rule().map(|rule| rule.label()))
     }
 
     /// The credential that a request without one would get, if `known` says that its secret exists; for `explain`.

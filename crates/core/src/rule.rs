@@ -1,7 +1,7 @@
 //! Rules: where a credential may go, on which surface and in what shape.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
@@ -26,9 +26,16 @@ pub struct Rule {
     pub shape: Shape,
     /// When it is injected.
     pub inject: InjectPolicy,
+    /// The rule's text for people, made at its first use.
+    pub label: OnceLock<Arc<str>>,
 }
 
 impl Rule {
+    /// The rule for people, as audit records and `explain` show it.
+    pub fn label(&self) -> Arc<str> {
+        self.label.get_or_init(|| self.to_string().into()).clone()
+    }
+
     /// Whether the secret is put into a request that carries no credential at all.
     pub fn adds(&self) -> bool {
         match self.inject {
@@ -182,6 +189,7 @@ mod tests {
             path: PathPattern::Any,
             shape: Shape::Bearer,
             inject: InjectPolicy::Auto,
+            label: OnceLock::new(),
         }
     }
 

@@ -99,7 +99,7 @@ fn allowed(blank: Explanation, permit: &Permit, session: &Session, book: &Book) 
     Explanation {
         allowed: true,
         reason: permit.reason().map_or_else(|| format!("{} permits a {}", session.mode, blank.class), str::to_owned),
-        rule: permit.label(),
+        rule: permit.label().map(|label| label.to_string()),
         credential: named.map(ToString::to_string),
         source: named.and_then(|credential| book.source_of(credential)),
         auth_injected: injected.is_some(),

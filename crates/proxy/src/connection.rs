@@ -91,7 +91,7 @@ impl Connection {
     /// The inside of a tunnel to `origin`.
     pub(crate) fn tunnel(proxy: &Arc<Proxy>, origin: Origin, tunnel: Tunnel, drain: &Drain) -> Self {
         let bucket = proxy.pool.bucket(&tunnel.seat.id, &origin);
-        let inside = TunnelOrigin { authority: origin.authority(), origin, bucket };
+        let inside = TunnelOrigin { authority: origin.authority(), host: origin.host.to_string().into(), origin, bucket };
         Self::new(proxy, drain, Role::Tunnel { tunnel: inside, seat: tunnel.seat, _place: tunnel.place })
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clauderon_core::audit::AuditRecord;
+use clauderon_core::credential::CredentialName;
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::inject::Injected;
 use clauderon_core::policy::Permit;
@@ -36,7 +37,7 @@ impl Exchange {
             auth_injected: false,
             response_code: None,
             duration_ms: 0,
-            host: String::new(),
+            host: "".into(),
             port: 0,
             protocol: "HTTP/1.1",
             access_mode: None,
@@ -82,16 +83,16 @@ impl Exchange {
         if let Some(service) = permit.service() {
             record.service = service.clone();
         }
-        record.credential = permit.rule().map(|rule| rule.credential.to_string());
+        record.credential = permit.rule().map(|rule| rule.credential.shared());
     }
 
     /// Notes what was put in.
     pub(crate) fn injected(&mut self, injected: &Injected) {
         let record = self.record();
         record.auth_injected = injected.auth_injected();
-        record.credential = injected.credential().map(ToString::to_string);
+        record.credential = injected.credential().map(CredentialName::shared);
         if let Some(rule) = injected.rule().filter(|_| record.reason.is_none()) {
-            record.rule = Some(rule.to_string());
+            record.rule = Some(rule.label());
             record.service = rule.service.clone();
         }
     }

@@ -28,6 +28,8 @@ pub(crate) struct TunnelOrigin {
     pub(crate) origin: Origin,
     /// As a `Host` field usually spells it; equal bytes need no parsing.
     pub(crate) authority: String,
+    /// As audit records spell it.
+    pub(crate) host: Arc<str>,
     pub(crate) bucket: Arc<Bucket>,
 }
 
@@ -109,7 +111,11 @@ pub(crate) fn describe(record: &mut AuditRecord, parts: &Parts, target: &Target<
     record.path = parts.uri.path().into();
     record.protocol = if parts.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
     match target {
-        Target::Tunnel(tunnel) => at_origin(record, &tunnel.origin),
+        Target::Tunnel(tunnel) => {
+            record.host = tunnel.host.clone();
+            record.service = tunnel.host.clone();
+            record.port = tunnel.origin.port;
+        }
         Target::Absolute => {
             if let Ok(authority) = absolute_authority(&parts.uri) {
                 at_origin(record, &authority.origin(Scheme::Http));
@@ -120,8 +126,8 @@ pub(crate) fn describe(record: &mut AuditRecord, parts: &Parts, target: &Target<
 
 /// Notes the destination.
 pub(crate) fn at_origin(record: &mut AuditRecord, origin: &Origin) {
-    record.host = origin.host.to_string();
-    record.service = record.host.as_str().into();
+    record.host = origin.host.to_string().into();
+    record.service = record.host.clone();
     record.port = origin.port;
 }
 

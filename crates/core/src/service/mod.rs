@@ -13,7 +13,7 @@ mod pagerduty;
 mod sentry;
 mod talos;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use self::operation::Operation;
 use self::operation::{Asked, Site};
@@ -116,6 +116,7 @@ fn user_rules(credential: &UserCredential) -> impl Iterator<Item = Rule> {
         path: PathPattern::Any,
         shape: credential.shape.clone(),
         inject: credential.inject,
+        label: OnceLock::new(),
     })
 }
 
@@ -138,7 +139,8 @@ impl Rows {
 
     fn pattern(mut self, host: &HostPattern, path: PathPattern, shape: Shape, inject: InjectPolicy) -> Self {
         let service = Arc::from(self.kind.names().name);
-        self.rules.push(Rule { service, credential: self.kind.credential(), host: host.clone(), path, shape, inject });
+        let credential = self.kind.credential();
+        self.rules.push(Rule { service, credential, host: host.clone(), path, shape, inject, label: OnceLock::new() });
         self
     }
 
