@@ -122,7 +122,7 @@ impl Results {
         let mut text = row("goal", ["limit", "measured", ""].map(str::to_owned));
         text += &row("---", ["---", "---", "---"].map(str::to_owned));
         for (name, limit, measured) in self.goal_values() {
-            if measured > 0.0 {
+            if measured.is_finite() && measured > 0.0 {
                 let verdict = if measured <= limit { "met" } else { "**missed**" };
                 text += &row(name, [format!("{limit}"), format!("{measured:.2}"), verdict.to_owned()]);
             }

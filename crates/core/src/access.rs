@@ -32,9 +32,9 @@ pub enum OperationClass {
 pub enum ReadException {
     /// The agent's own model calls; without them a read-only agent cannot think.
     ModelInference,
-    /// `git fetch` and `git clone` over smart HTTP.
+    /// `git fetch` and `git clone` over smart HTTP, with the downloads of Git LFS.
     GitFetch,
-    /// GraphQL documents that hold only queries.
+    /// Queries sent by POST: GraphQL documents that hold nothing else, and the query endpoints of Grafana, PagerDuty and GitHub.
     GraphqlQuery,
     /// Token requests of the OCI registry protocol, for pulling.
     RegistryToken,

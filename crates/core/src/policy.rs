@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::access::{AccessMode, OperationClass};
-use crate::classify::Classified;
+use crate::classify::{Classification, Classified, Narrowing};
 use crate::config::PolicySettings;
 use crate::denial::{Denial, DenialCode};
 use crate::facts::Facts;
@@ -21,6 +21,20 @@ pub struct Permit {
     service: Option<Arc<str>>,
     origin: Origin,
     rules: Vec<Arc<Rule>>,
+    narrowing: Option<Narrowing>,
+}
+
+/// What is known of a request's class without its body, where the body would change nothing about the decision: in read-write a
+/// write is as good as a read, and where read-only does not list the exception a query is as bad as a write.
+pub fn settle(classification: Classification, session: &Session, settings: &PolicySettings) -> Classification {
+    match classification {
+        Classification::NeedsBody(rule)
+            if !reads_only(session) || !settings.read_only_allow.contains(&rule.exception()) =>
+        {
+            Classified::write("method").into()
+        }
+        Classification::Known(_) | Classification::NeedsBody(_) => classification,
+    }
 }
 
 /// Decides about one request: hosts, then the operation against the session's mode, then what no mode permits.
@@ -39,6 +53,7 @@ pub fn decide(
         service: rules.service_of(facts.origin).cloned(),
         origin: facts.origin.clone(),
         rules: rules.matching(facts).cloned().collect(),
+        narrowing: classified.narrowing.filter(|_| reads_only(session)),
     })
 }
 
@@ -82,6 +97,11 @@ impl Permit {
         self.classified.class
     }
 
+    /// What the request must lose before it goes out.
+    pub fn narrowing(&self) -> Option<Narrowing> {
+        self.narrowing
+    }
+
     /// Why the request was permitted although it is no plain read or write: the exception's or opened operation's name.
     pub fn reason(&self) -> Option<&'static str> {
         match self.classified.class {
@@ -93,7 +113,8 @@ impl Permit {
 
     /// The rule or exception that decided, for people.
     pub fn label(&self) -> Option<String> {
-        self.reason().map(str::to_owned).or_else(|| self.rule().map(ToString::to_string))
+        let named = self.reason().map(|_| self.classified.rule.to_owned());
+        named.or_else(|| self.rule().map(ToString::to_string))
     }
 
     /// The credential that a request without one would get, if `known` says that its secret exists; for `explain`.
@@ -127,10 +148,7 @@ fn check_class(
     settings: &PolicySettings,
 ) -> Result<(), Denial> {
     let denial = |denial| with_context(denial, Some(facts.method), facts.origin, session).rule(classified.rule);
-    let reads_only = match session.mode {
-        AccessMode::ReadOnly => true,
-        AccessMode::ReadWrite => false,
-    };
+    let reads_only = reads_only(session);
     let permitted = match classified.class {
         OperationClass::Read => true,
         OperationClass::Excepted(exception) => !reads_only || settings.read_only_allow.contains(&exception),
@@ -145,6 +163,13 @@ fn check_class(
     }
     let refused = Denial::new(DenialCode::ReadOnly, "Write operations are blocked in read-only mode");
     Err(denial(refused).hint(format!("clauderon set-access-mode {} read-write", session.name)))
+}
+
+fn reads_only(session: &Session) -> bool {
+    match session.mode {
+        AccessMode::ReadOnly => true,
+        AccessMode::ReadWrite => false,
+    }
 }
 
 fn minting(rule: &str) -> Denial {

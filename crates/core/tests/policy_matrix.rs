@@ -6,12 +6,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use clauderon_core::access::{AccessMode, OperationClass, ReadException};
-use clauderon_core::classify::{Classified, classify};
+use clauderon_core::classify::{Classification, Classified, classify};
 use clauderon_core::config::{PolicySettings, ServiceSettings, Settings};
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::{Authority, HostPattern, Scheme};
-use clauderon_core::policy::{Permit, decide};
+use clauderon_core::policy::{Permit, decide, settle};
 use clauderon_core::rule::RuleSet;
 use clauderon_core::service;
 use clauderon_core::session::{Session, SessionId, SessionName};
@@ -119,8 +119,9 @@ impl Rig {
         Self { rules: RuleSet::new(service::rules(&all_services())), session, settings }
     }
 
-    /// Judges `METHOD URL [field:value…]`; the pseudo-field `upgrade` asks for a WebSocket.
+    /// Judges `METHOD URL [field:value…] [<<< body]`; the pseudo-field `upgrade` asks for a WebSocket.
     fn judge(&self, request: &str) -> (Classified, Result<Permit, Denial>) {
+        let (request, body) = request.split_once(" <<< ").map_or((request, None), |(head, body)| (head, Some(body)));
         let mut words = request.split(' ');
         let (method, url) = (words.next().unwrap(), words.next().unwrap());
         let (scheme, rest) = url.split_once("://").unwrap();
@@ -133,14 +134,19 @@ impl Rig {
         }
         let parts = builder.body(()).unwrap().into_parts().0;
         let facts = Facts::of(&parts, &origin, words.any(|word| word == "upgrade"));
-        let classified = classify(&facts, &self.rules);
+        let classified = match settle(classify(&facts, &self.rules), &self.session, &self.settings) {
+            Classification::Known(classified) => classified,
+            Classification::NeedsBody(rule) => {
+                body.map_or_else(|| rule.unread(), |body| rule.classify(&facts, body.as_bytes()))
+            }
+        };
         (classified, decide(&facts, classified, &self.session, &self.rules, &self.settings))
     }
 
     fn class(&self, class: OperationClass) -> Result<Permit, Denial> {
         let parts = Request::get("/").body(()).unwrap().into_parts().0;
         let origin = Authority::parse("example.com").unwrap().origin(Scheme::Https);
-        let classified = Classified { class, rule: "example.operation" };
+        let classified = Classified { class, rule: "example.operation", narrowing: None };
         decide(&Facts::of(&parts, &origin, false), classified, &self.session, &self.rules, &self.settings)
     }
 }
@@ -178,7 +184,7 @@ fn matrix() -> String {
             continue;
         }
         let cells = rigs.each_ref().map(|rig| verdict(&rig.judge(request).1));
-        row(&mut text, &cells, rigs[0].judge(request).0.rule, request);
+        row(&mut text, &cells, rigs[1].judge(request).0.rule, request);
     }
     writeln!(text, "\n[every class]").unwrap();
     for class in classes() {
@@ -239,9 +245,67 @@ const OPERATIONS: &[&str] = &[
     "GET https://api.github.com/user",
     "POST https://api.github.com/repos/o/r/issues",
     "POST https://api.github.com/graphql",
+    "POST https://api.github.com/graphql content-type:application/json",
+    "POST https://api.github.com/graphql content-type:application/json;charset=utf-8 <<< {\"query\":\"query{viewer{login}}\"}",
+    "POST https://ghes.example.com/api/graphql content-type:application/json <<< {\"query\":\"{viewer{login}}\"}",
+    "POST https://example.com/graphql content-type:application/json <<< {\"query\":\"{viewer{login}}\"}",
+    "POST https://api.github.com/graphql content-type:application/json <<< {\"query\":\"mutation{x}\"}",
+    "POST https://api.github.com/graphql content-type:application/json <<< [{\"query\":\"{viewer{login}}\"}]",
+    "POST https://api.github.com/graphql content-type:application/json;charset=utf-16 <<< {\"query\":\"{x}\"}",
+    "POST https://api.github.com/graphql content-type:application/graphql <<< {x}",
+    "POST https://api.github.com/graphql content-type:application/json content-encoding:gzip <<< {\"query\":\"{x}\"}",
+    "POST https://api.github.com/graphql content-type:application/json content-length:1048577 <<< {\"query\":\"{x}\"}",
+    "POST https://api.github.com/graphql?query=mutation{x} content-type:application/json <<< {\"query\":\"{x}\"}",
+    "POST https://api.github.com/markdown",
+    "POST https://api.github.com/markdown/raw",
+    "POST https://ghes.example.com/api/v3/markdown",
+    "POST https://api.github.com/%6Darkdown",
+    "POST https://api.github.com/repos/o/r/releases/generate-notes",
+    "POST https://api.github.com/repos/o/r/releases",
+    "GET https://api.githubcopilot.com/mcp/",
+    "POST https://api.githubcopilot.com/mcp/",
+    "DELETE https://api.githubcopilot.com/mcp/",
+    "GET https://ghcr.io/token?scope=repository:o/r:pull",
+    "GET https://ghcr.io/token?scope=repository:o/r:pull,push",
+    "GET https://ghcr.io/token?scope=repository:o/r:push",
+    "PUT https://ghcr.io/v2/o/r/manifests/latest",
     "POST https://github.com/o/r/git-upload-pack content-type:application/x-git-upload-pack-request",
     "GET https://github.com/o/r/info/refs?service=git-receive-pack",
     "POST https://github.com/o/r.git/info/lfs/objects/batch",
+    "POST https://github.com/o/r.git/info/lfs/objects/batch content-type:application/vnd.git-lfs+json <<< {\"operation\":\"download\"}",
+    "POST https://example.com/r/info/lfs/objects/batch content-type:application/vnd.git-lfs+json <<< {\"operation\":\"download\"}",
+    "POST https://github.com/o/r.git/info/lfs/objects/batch content-type:application/vnd.git-lfs+json <<< {\"operation\":\"upload\"}",
+    "POST https://github.com/o/r.git/info/lfs/objects/batch content-type:application/vnd.git-lfs+json <<< {\"operation\":\"download\",\"operation\":\"upload\"}",
+    "POST https://github.com/o/r.git/info/lfs/locks content-type:application/vnd.git-lfs+json",
+    "POST https://github.com/o/r.git/info/lfs/locks/verify content-type:application/vnd.git-lfs+json",
+    "POST https://github.com/o/r.git/info/lfs/verify content-type:application/vnd.git-lfs+json",
+    "POST https://api.github.com/repos/o/r/actions/runners/registration-token",
+    "POST https://api.github.com/orgs/o/actions/runners/generate-jitconfig",
+    "POST https://ghes.example.com/api/v3/repos/o/r/actions/runners/remove-token",
+    "POST https://api.github.com/repos/o/r/actions/runners/%72egistration-token",
+    "POST https://api.github.com/app/installations/1/access_tokens",
+    "POST https://api.github.com/app-manifests/c/conversions",
+    "POST https://api.github.com/user/keys",
+    "POST https://api.github.com/User/Keys/",
+    "PUT https://api.github.com/user/keys x-http-method-override:POST",
+    "DELETE https://api.github.com/user/keys/1",
+    "GET https://api.github.com/user/keys",
+    "POST https://api.github.com/user/gpg_keys",
+    "POST https://api.github.com/repos/o/r/keys",
+    "POST https://api.github.com/user/codespaces",
+    "POST https://api.github.com/repos/o/codespaces/issues",
+    "POST https://api.github.com/applications/c/token",
+    "PATCH https://api.github.com/applications/c/token",
+    "PUT https://api.github.com/repos/o/r/actions/secrets/NAME",
+    "PUT https://api.github.com/repos/o/r/environments/e/secrets/NAME",
+    "PUT https://api.github.com/repos/o/r/contents/actions/secrets/x",
+    "POST https://api.github.com/repos/o/r/hooks",
+    "PATCH https://api.github.com/repos/o/r/hooks/1",
+    "PATCH https://api.github.com/repos/o/hooks/issues/1",
+    "PUT https://api.github.com/repos/o/r/collaborators/u",
+    "GET https://api.github.com/copilot_internal/v2/token",
+    "POST https://github.com/login/oauth/access_token",
+    "POST https://github.com/login/device/code",
     "PUT https://ghes.example.com/api/v3/user/starred/o/r",
     "# anthropic",
     "POST https://api.anthropic.com/v1/messages",
@@ -251,6 +315,11 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.anthropic.com/v1/messages/batches",
     "POST https://api.anthropic.com/v1/files",
     "POST https://api.anthropic.com/api/oauth/claude_cli/create_api_key",
+    "POST https://api.anthropic.com/v1/organizations/api_keys/k",
+    "POST https://api.anthropic.com/v1/oauth/token",
+    "POST https://platform.claude.com/v1/oauth/token",
+    "POST https://console.anthropic.com/v1/oauth/revoke",
+    "GET https://platform.claude.com/v1/oauth/authorize",
     "POST http://api.anthropic.com/v1/messages",
     "POST https://api.anthropic.com:8443/v1/messages",
     "POST https://example.com/v1/messages",
@@ -262,6 +331,13 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.openai.com/v1/responses/r1/cancel",
     "POST https://api.openai.com/v1/files",
     "DELETE https://api.openai.com/v1/responses",
+    "POST https://api.openai.com/v1/organization/projects/p/service_accounts",
+    "POST https://api.openai.com/v1/organization/admin_api_keys",
+    "POST https://api.openai.com/v1/realtime/client_secrets",
+    "POST https://auth.openai.com/oauth/token",
+    "POST https://auth.openai.com/oauth/revoke",
+    "POST https://auth.openai.com/api/accounts/deviceauth/usercode",
+    "GET https://auth.openai.com/api/accounts/v1/user-auth-credential/whoami",
     "POST https://chatgpt.com/backend-api/codex/responses",
     "GET https://chatgpt.com/backend-api/codex/responses upgrade",
     "GET https://chatgpt.com/backend-api/wham/usage",
@@ -270,9 +346,27 @@ const OPERATIONS: &[&str] = &[
     "# pagerduty",
     "GET https://api.pagerduty.com/incidents",
     "PUT https://api.pagerduty.com/incidents",
+    "POST https://api.pagerduty.com/analytics/metrics/incidents/all",
+    "POST https://api.pagerduty.com/analytics/raw/incidents",
+    "POST https://api.pagerduty.com/schedules/preview",
+    "POST https://api.pagerduty.com/webhook_subscriptions",
+    "POST https://api.pagerduty.com/services/s/integrations",
+    "GET https://api.pagerduty.com/services/s/integrations/i",
+    "POST https://identity.pagerduty.com/oauth/token",
+    "POST https://events.pagerduty.com/v2/enqueue",
+    "GET https://events.eu.pagerduty.com/generic",
+    "POST https://mcp.pagerduty.com/mcp content-type:application/json <<< {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}",
+    "POST https://mcp.pagerduty.com/mcp content-type:application/json <<< {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\"}",
+    "POST https://mcp.pagerduty.com/mcp content-type:application/json <<< [{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}]",
     "# sentry",
     "GET https://sentry.io/api/0/projects/",
     "POST https://sentry.io/api/0/organizations/o/releases/",
+    "POST https://sentry.io/api/0/organizations/o/issues/1/autofix/",
+    "POST https://sentry.io/api/0/api-tokens/",
+    "POST https://us.sentry.io/api/0/organizations/o/org-auth-tokens/",
+    "POST https://sentry.io/api/0/sentry-apps/a/api-tokens/",
+    "POST https://sentry.io/oauth/token/",
+    "POST https://sentry.io/api/0/projects/o/p/keys/",
     "# grafana",
     "GET https://graf.example.com/g/api/search",
     "POST https://graf.example.com/g/api/dashboards/db",
@@ -282,10 +376,59 @@ const OPERATIONS: &[&str] = &[
     "GET https://graf.example.com/g/api/snapshots-delete/k",
     "GET https://graf.example.com/g/api/snapshots%2Ddelete/k",
     "GET https://graf.example.com/g/logout",
+    "POST https://graf.example.com/g/api/ds/query",
+    "POST https://graf.example.com/api/ds/query",
+    "POST https://graf.example.com/g/apis/query.grafana.app/v0alpha1/namespaces/default/query",
+    "POST https://graf.example.com/g/api/datasources/proxy/7/api/v1/query_range",
+    "POST https://graf.example.com/g/api/datasources/proxy/uid/p1/loki/api/v1/query",
+    "POST https://graf.example.com/g/api/datasources/proxy/uid/p1/_msearch",
+    "POST https://graf.example.com/g/api/datasources/proxy/7/api/ds/query",
+    "POST https://graf.example.com/g/api/datasources/proxy/7/api/v1/admin/tsdb/delete_series",
+    "POST https://graf.example.com/g/api/dashboards/calculate-diff",
+    "POST https://graf.example.com/g/api/public/dashboards/t/panels/1/query",
+    "POST https://graf.example.com/g/api/alertmanager/grafana/config/api/v1/receivers/test",
+    "POST https://graf.example.com/g/api/serviceaccounts/1/tokens",
+    "POST https://graf.example.com/g/api/auth/keys",
+    "POST https://graf.example.com/g/api/cloudmigration/token",
+    "GET https://graf.example.com/g/api/user/auth-tokens/rotate",
+    "GET https://graf.example.com/g/api/licensing/token",
+    "GET https://graf.example.com/g/api/v1/provisioning/contact-points",
+    "GET https://graf.example.com/g/api/v1/provisioning/contact-points?decrypt=false",
+    "GET https://graf.example.com/g/api/v1/provisioning/contact-points?decrypt=true",
+    "GET https://graf.example.com/g/api/v1/provisioning/contact-points/export?download=1&%64ecrypt=1",
     "# npm",
     "GET https://reg.example.com/@s%2fp",
     "PUT https://reg.example.com/@s%2fp",
+    "POST https://reg.example.com/-/npm/v1/security/advisories/bulk",
+    "POST https://reg.example.com/-/npm/v1/security/audits",
+    "POST https://reg.example.com/-/npm/v1/security/audits/quick",
+    "POST https://example.com/-/npm/v1/security/audits",
+    "POST https://reg.example.com/-/npm/v1/tokens",
+    "GET https://reg.example.com/-/npm/v1/tokens",
+    "PUT https://reg.example.com/-/user/org.couchdb.user:me",
+    "PUT https://reg.example.com/-/user/org.couchdb.user%3Ame/-rev/1",
+    "POST https://reg.example.com/-/v1/login",
+    "GET https://reg.example.com/-/v1/done?authId=1",
+    "POST https://reg.example.com/-/npm/v1/oidc/token/exchange/package/p",
+    "DELETE https://reg.example.com/-/user/token/t",
+    "PUT https://reg.example.com/-/package/p/dist-tags/latest",
+    "DELETE https://reg.example.com/p/-/p-1.0.0.tgz/-rev/1",
     "# docker",
     "GET https://auth.docker.io/token?service=registry.docker.io",
+    "GET https://auth.docker.io/token?service=registry.docker.io&scope=repository:o/r:pull,push",
+    "GET https://auth.docker.io/token?service=registry.docker.io&scope=repository:o/r:push",
+    "GET https://auth.docker.io/token?service=registry.docker.io;scope=repository:o/r:push",
+    "POST https://auth.docker.io/token content-type:application/x-www-form-urlencoded",
+    "POST https://auth.docker.io/token content-type:application/x-www-form-urlencoded <<< grant_type=password&scope=repository:o/r:pull,push",
+    "POST https://auth.docker.io/token content-type:application/x-www-form-urlencoded <<< grant_type=password&scope=repository:o/r:push",
+    "POST https://auth.docker.io/token content-type:application/x-www-form-urlencoded <<< grant_type=client_credentials",
+    "POST https://auth.docker.io/token?scope=repository:o/r:push content-type:application/x-www-form-urlencoded <<< grant_type=password",
+    "POST https://auth.docker.io/token content-type:application/json <<< {}",
+    "POST https://hub.docker.com/v2/users/login",
+    "POST https://hub.docker.com/v2/auth/token",
+    "POST https://hub.docker.com/v2/access-tokens",
+    "POST https://hub.docker.com/v2/orgs/o/access-tokens",
+    "POST https://login.docker.com/oauth/device/code",
     "POST https://hub.docker.com/v2/repositories/",
+    "POST https://registry-1.docker.io/v2/o/r/blobs/uploads/",
 ];

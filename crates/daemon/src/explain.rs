@@ -7,7 +7,7 @@ use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::{Authority, Origin, Scheme};
 use clauderon_core::inject;
-use clauderon_core::policy::{Permit, decide};
+use clauderon_core::policy::{Permit, decide, settle};
 use clauderon_core::session::{Session, SessionName};
 use clauderon_proxy::snapshot::{Known, SecretBook, Snapshot};
 use http::request::Parts;
@@ -21,7 +21,8 @@ pub(crate) fn explain(asked: &ExplainRequest, snapshot: &Snapshot, book: &Book) 
     let session = session(asked, snapshot)?;
     let Target { parts, origin, upgrade } = Target::read(asked)?;
     let facts = Facts::of(&parts, &origin, upgrade);
-    let classified = classify(&facts, &snapshot.rules);
+    let policy = &snapshot.settings.policy;
+    let classified = settle(classify(&facts, &snapshot.rules), session, policy).without_body();
     let service = snapshot.rules.service_of(&origin).map(ToString::to_string);
     let blank = Explanation {
         allowed: false,
@@ -36,7 +37,7 @@ pub(crate) fn explain(asked: &ExplainRequest, snapshot: &Snapshot, book: &Book) 
         access_mode: session.mode.to_string(),
         denial: None,
     };
-    let permit = match decide(&facts, classified, session, &snapshot.rules, &snapshot.settings.policy) {
+    let permit = match decide(&facts, classified, session, &snapshot.rules, policy) {
         Ok(permit) => permit,
         Err(denial) => {
             let by_class = matches!(denial.code, DenialCode::ReadOnly | DenialCode::Minting);

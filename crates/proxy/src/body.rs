@@ -21,7 +21,7 @@ pub(crate) enum Body {
     /// None.
     #[default]
     Empty,
-    /// Made by the proxy itself.
+    /// Made by the proxy itself, or read whole because a rule must see it.
     Full(Bytes),
     /// From an agent over HTTP/1.
     Incoming(IncomingBody),

@@ -28,6 +28,7 @@ use crate::upstream::pool::{Pool, SWEEP_EVERY};
 mod accept;
 pub mod audit;
 mod body;
+mod buffer;
 mod connection;
 mod deadline;
 pub mod downstream;

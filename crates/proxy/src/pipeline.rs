@@ -3,17 +3,18 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use clauderon_core::classify::classify;
+use clauderon_core::classify::{Classification, classify};
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::Origin;
 use clauderon_core::inject::{self, Injected, Plan};
-use clauderon_core::policy::decide;
+use clauderon_core::policy::{decide, settle};
 use http::Request;
 use http::request::Parts;
 
 use crate::Proxy;
 use crate::body::Body;
+use crate::buffer;
 use crate::connection::Reply;
 use crate::exchange::Exchange;
 use crate::forward::Route;
@@ -61,9 +62,17 @@ async fn attempt(
     let facts = Facts::of(&parts, &origin, upgrade.is_some());
     target::name(exchange.record(), &facts, &snapshot.rules);
 
-    let class = classify(&facts, &snapshot.rules);
-    let permit = decide(&facts, class, session, &snapshot.rules, &snapshot.settings.policy)?;
+    let policy = &snapshot.settings.policy;
+    let (class, body) = match settle(classify(&facts, &snapshot.rules), session, policy) {
+        Classification::Known(class) => (class, body),
+        Classification::NeedsBody(rule) => Box::pin(buffer::classify(rule, &facts, body, call)).await?,
+    };
+    let permit = decide(&facts, class, session, &snapshot.rules, policy)?;
     exchange.permitted(&permit);
+    let body = match permit.narrowing() {
+        None => body,
+        Some(narrowing) => buffer::narrow(narrowing, &mut parts, body)?,
+    };
     let plan = inject::plan(permit, &parts, session, &snapshot.placeholders)?;
     let injected = fill(call.proxy, plan, parts).await?;
     exchange.injected(&injected);

@@ -1,15 +1,31 @@
 //! What a request does: one class for each, and whatever cannot be told apart is a write.
 #![deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing)]
 
+mod body;
 mod git;
 mod graphql;
+mod members;
+mod narrow;
+mod registry;
 
 use http::Method;
 
+pub use self::body::BodyRule;
+pub use self::narrow::{Narrowing, NotNarrowed};
+pub(crate) use self::registry::by_head as registry_token;
 use crate::access::{OperationClass, ReadException};
 use crate::facts::Facts;
 use crate::rule::RuleSet;
 use crate::service;
+
+/// What the head of a request tells about its class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Classification {
+    /// All there is to know.
+    Known(Classified),
+    /// The class is in the body. In read-write it does not matter; see [`crate::policy::settle`].
+    NeedsBody(BodyRule),
+}
 
 /// The class of a request and the rule that gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,32 +34,80 @@ pub struct Classified {
     pub class: OperationClass,
     /// The rule's name, for audit records and `allow_minting`.
     pub rule: &'static str,
+    /// What a read-only session's request must lose to be of that class.
+    pub narrowing: Option<Narrowing>,
 }
 
-/// Classifies a request by its head: first what overrides the method, then what the origin's service knows, then the protocols
-/// that look alike on every host, then the method.
-pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Classified {
-    if let Some(header) = METHOD_OVERRIDES.iter().find(|name| facts.headers.contains_key(**name)) {
-        return Classified::write(header);
+/// Classifies a request by its head: first what no mode permits, then what overrides the method, then what the origin's service
+/// knows, then the protocols that look alike on every host, then the method.
+pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Classification {
+    if let Some(minting) = service::minting(facts, rules) {
+        return minting;
     }
-    let special = service::classify(facts, rules).or_else(|| git::classify(facts)).or_else(|| graphql::classify(facts));
-    special.unwrap_or_else(|| by_method(facts))
+    if let Some(header) = overrides_method(facts) {
+        return Classified::write(header).into();
+    }
+    let special = service::classify(facts, rules).or_else(|| git::classify(facts));
+    let special = special.or_else(|| graphql::by_get(facts).map(Classification::Known));
+    special.unwrap_or_else(|| by_method(facts).into())
+}
+
+/// The field by which a client asks for another method than it sends. Frameworks that honour it turn a GET into anything.
+pub(crate) fn overrides_method(facts: &Facts<'_>) -> Option<&'static str> {
+    METHOD_OVERRIDES.into_iter().find(|name| facts.headers.contains_key(*name))
 }
 
 impl Classified {
     /// A read, by `rule`.
     pub const fn read(rule: &'static str) -> Self {
-        Self { class: OperationClass::Read, rule }
+        Self::new(OperationClass::Read, rule)
     }
 
     /// A write, by `rule`.
     pub const fn write(rule: &'static str) -> Self {
-        Self { class: OperationClass::Write, rule }
+        Self::new(OperationClass::Write, rule)
+    }
+
+    /// Makes a credential, by `rule`.
+    pub const fn mint(rule: &'static str) -> Self {
+        Self::new(OperationClass::Mint, rule)
     }
 
     /// Harmless in a named way.
     pub const fn excepted(exception: ReadException) -> Self {
-        Self { class: OperationClass::Excepted(exception), rule: exception.as_str() }
+        Self::excepted_by(exception, exception.as_str())
+    }
+
+    /// Harmless in a named way, by `rule`.
+    pub const fn excepted_by(exception: ReadException, rule: &'static str) -> Self {
+        Self::new(OperationClass::Excepted(exception), rule)
+    }
+
+    /// The same, if the request is narrowed.
+    #[must_use]
+    pub const fn narrowed(mut self, narrowing: Narrowing) -> Self {
+        self.narrowing = Some(narrowing);
+        self
+    }
+
+    const fn new(class: OperationClass, rule: &'static str) -> Self {
+        Self { class, rule, narrowing: None }
+    }
+}
+
+impl Classification {
+    /// The class as far as it is known without the body: a write where that decides.
+    pub const fn without_body(self) -> Classified {
+        match self {
+            Self::Known(classified) => classified,
+            Self::NeedsBody(rule) => rule.unread(),
+        }
+    }
+}
+
+impl From<Classified> for Classification {
+    fn from(classified: Classified) -> Self {
+        Self::Known(classified)
     }
 }
 
@@ -57,5 +121,4 @@ fn by_method(facts: &Facts<'_>) -> Classified {
     }
 }
 
-/// Frameworks that honour these turn a GET into any other method.
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-method-override", "x-http-method"];

@@ -66,8 +66,13 @@ impl Bench {
         let request = sent.iter().fold(Request::get(target), |request, (name, value)| request.header(*name, *value));
         let parts = request.body(()).unwrap().into_parts().0;
         let facts = Facts::of(&parts, &origin, false);
-        let permit =
-            decide(&facts, classify(&facts, &self.rules), &self.session, &self.rules, &PolicySettings::default());
+        let permit = decide(
+            &facts,
+            classify(&facts, &self.rules).without_body(),
+            &self.session,
+            &self.rules,
+            &PolicySettings::default(),
+        );
         let plan = plan(permit.unwrap(), &parts, &self.session, &self.table);
         (parts, plan)
     }

@@ -1,17 +1,19 @@
 //! Anthropic.
 
-use http::Method;
-
-use super::{Rows, Service, exact_name};
+use super::{Operation, Rows, Service, exact_name, whole_host};
 use crate::access::ReadException;
-use crate::classify::Classified;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
-use crate::facts::Facts;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
-pub(super) const SERVICE: Service = Service { kind: CredentialKind::Anthropic, rules, classify, other_hosts: &[] };
+pub(super) const SERVICE: Service = Service {
+    kind: CredentialKind::Anthropic,
+    rules,
+    operations: &OPERATIONS,
+    root: whole_host,
+    other_hosts: &["platform.claude.com", "console.anthropic.com"],
+};
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let rows = Rows::of(CredentialKind::Anthropic).host("api.anthropic.com", PathPattern::Any, Shape::Anthropic);
@@ -25,19 +27,22 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     rows.rules
 }
 
-fn classify(facts: &Facts<'_>) -> Option<Classified> {
-    let path = facts.path?;
-    let inference = INFERENCE.contains(&path.as_str()) || path.as_str().starts_with("/api/event_logging/");
-    let call = *facts.method == Method::POST && !facts.upgrade && inference;
-    call.then_some(Classified::excepted(ReadException::ModelInference))
-}
-
-/// The model's endpoints, and what Claude Code cannot start without.
-const INFERENCE: [&str; 6] = [
-    "/v1/messages",
-    "/v1/messages/count_tokens",
-    "/v1/complete",
-    "/api/claude_cli/bootstrap",
-    "/api/claude_cli/feedback",
-    "/api/claude_cli_feedback",
+/// What makes keys and tokens; then the model's endpoints, and what Claude Code cannot start without.
+const OPERATIONS: [Operation; 12] = [
+    Operation::mint("anthropic.api-key", "POST", "api/oauth/claude_cli/create_api_key"),
+    Operation::mint("anthropic.api-key", "POST", "v1/organizations/**/api_keys/**"),
+    Operation::mint("anthropic.oauth", "POST", "**/oauth/token|revoke"),
+    Operation::mint("anthropic.oauth", "POST", "**/oauth/token|revoke").at("platform.claude.com"),
+    Operation::mint("anthropic.oauth", "POST", "**/oauth/token|revoke").at("console.anthropic.com"),
+    inference("v1/messages"),
+    inference("v1/messages/count_tokens"),
+    inference("v1/complete"),
+    inference("api/event_logging/**"),
+    inference("api/claude_cli/bootstrap"),
+    inference("api/claude_cli/feedback"),
+    inference("api/claude_cli_feedback"),
 ];
+
+const fn inference(path: &'static str) -> Operation {
+    Operation::except(ReadException::ModelInference, path)
+}

@@ -1,14 +1,19 @@
 //! GitHub, GitHub Enterprise Server and `ghe.com` tenants.
 
-use super::{Rows, Service, exact_name};
+use http::Method;
+
+use super::{Operation, Rows, Service, exact_name};
+use crate::access::ReadException;
+use crate::classify::{BodyRule, Classification, Classified, Narrowing, registry_token};
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
+use crate::facts::Facts;
 use crate::host::HostPattern;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
 pub(super) const SERVICE: Service =
-    Service { kind: CredentialKind::Github, rules, classify: |_| None, other_hosts: &[] };
+    Service { kind: CredentialKind::Github, rules, operations: &OPERATIONS, root, other_hosts: &[] };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let any = || PathPattern::Any;
@@ -53,8 +58,66 @@ fn enterprise(rows: Rows, host: &HostPattern) -> Rows {
         .pattern(host, PathPattern::GitSmartHttp { min: 2, max: 3 }, basic(), auto)
 }
 
+/// An Enterprise Server has the API's paths below `/api/v3`.
+fn root(path: &PathPattern) -> &str {
+    match path {
+        PathPattern::Prefix(prefix) if &**prefix == "/api/v3" => prefix,
+        PathPattern::Any | PathPattern::Prefix(_) | PathPattern::Exact(_) | PathPattern::GitSmartHttp { .. } => "",
+    }
+}
+
+/// The tool server has a switch of its own, so that its calls need not be read.
+fn tools(facts: &Facts<'_>) -> Classification {
+    let class = if *facts.method == Method::POST {
+        Classified::excepted_by(ReadException::GraphqlQuery, "github.mcp")
+    } else {
+        Classified::read("github.mcp")
+    };
+    class.narrowed(Narrowing::McpReadOnly).into()
+}
+
 fn basic() -> Shape {
     Shape::Basic { user: "x-access-token".into() }
 }
 
 const REPOSITORY: PathPattern = PathPattern::GitSmartHttp { min: 2, max: 2 };
+
+/// Keys, tokens and logins; then secrets, hooks and collaborators, which are no credentials but lasting access.
+const OPERATIONS: [Operation; 36] = [
+    Operation::mint("github.runner", "POST", "**/actions/runners/registration-token|remove-token|generate-jitconfig"),
+    Operation::mint("github.app-token", "POST", "app/installations/*/access_tokens"),
+    Operation::mint("github.app", "POST", "app-manifests/*/conversions"),
+    Operation::mint("github.user-key", "POST", "user/keys|gpg_keys|ssh_signing_keys"),
+    Operation::mint("github.user-key", "POST", "admin/users/*/keys"),
+    Operation::mint("github.deploy-key", "POST", "repos/*/*/keys"),
+    Operation::mint("github.codespace", "POST PUT PATCH", "user/codespaces/**"),
+    Operation::mint("github.codespace", "POST PUT PATCH", "repos/*/*/codespaces/**"),
+    Operation::mint("github.codespace", "POST", "repos/*/*/pulls/*/codespaces"),
+    Operation::mint("github.codespace", "POST PUT PATCH", "orgs/*/codespaces/**"),
+    Operation::mint("github.codespace", "POST", "orgs/*/members/*/codespaces/**"),
+    Operation::mint("github.token", "POST PATCH DELETE", "applications/*/token|tokens/**"),
+    Operation::mint("github.token", "POST PUT", "authorizations/**"),
+    Operation::mint("github.token", "POST", "admin/users/*/authorizations"),
+    Operation::mint("github.token", "POST", "orgs/*/personal-access-token-requests/**"),
+    Operation::mint("github.token", "GET", "copilot_internal/**"),
+    Operation::mint("github.login", "POST", "login/oauth/access_token"),
+    Operation::mint("github.login", "POST", "login/device/**"),
+    Operation::mint("github.secret", "PUT", "repos/*/*/actions|dependabot/secrets/*"),
+    Operation::mint("github.secret", "PUT", "orgs/*/actions|dependabot/secrets/**"),
+    Operation::mint("github.secret", "PUT", "repos/*/*/environments/*/secrets/*"),
+    Operation::mint("github.secret", "PUT", "repositories/*/environments/*/secrets/*"),
+    Operation::mint("github.hook", "POST", "repos/*/*/hooks"),
+    Operation::mint("github.hook", "PATCH", "repos/*/*/hooks/**"),
+    Operation::mint("github.hook", "POST", "orgs/*/hooks"),
+    Operation::mint("github.hook", "PATCH", "orgs/*/hooks/**"),
+    Operation::mint("github.hook", "POST PATCH", "admin/hooks/**"),
+    Operation::mint("github.collaborator", "PUT", "repos/*/*/collaborators/*"),
+    Operation::mint("github.collaborator", "PUT", "orgs/*/outside_collaborators/*"),
+    Operation::look("github.mcp", "GET POST", "mcp/**", tools).at("api.githubcopilot.com"),
+    Operation::look("registry-token", "GET POST", "token", registry_token).at("ghcr.io"),
+    Operation::body(BodyRule::Graphql, "graphql"),
+    Operation::body(BodyRule::Graphql, "api/graphql"),
+    Operation::query("github.markdown", "markdown"),
+    Operation::query("github.markdown", "markdown/raw"),
+    Operation::query("github.release-notes", "repos/*/*/releases/generate-notes"),
+];

@@ -2,8 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::{Rows, Service, base_url};
-use crate::classify::Classified;
+use super::{Operation, Rows, Service, base_url};
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
 use crate::facts::Facts;
@@ -11,7 +10,8 @@ use crate::host::HostPattern;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
-pub(super) const SERVICE: Service = Service { kind: CredentialKind::Grafana, rules, classify, other_hosts: &[] };
+pub(super) const SERVICE: Service =
+    Service { kind: CredentialKind::Grafana, rules, operations: &OPERATIONS, root, other_hosts: &[] };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let url = settings.url.as_deref().and_then(base_url);
@@ -26,28 +26,52 @@ fn instance(rows: Rows, host: &HostPattern, prefix: &str) -> Rows {
     })
 }
 
-/// The GETs that Grafana's own route table lets write, under whatever prefix and spelling.
-fn classify(facts: &Facts<'_>) -> Option<Classified> {
-    let path = percent_decode_str(facts.raw_path).decode_utf8_lossy();
-    let proxied = path.split_once("/api/datasources/proxy/").is_some_and(|(_, tail)| !is_data_query(tail));
-    let route = path.contains("/api/snapshots-delete/") || path.contains("/api/user/auth-tokens/rotate");
-    let writes = proxied || route || path.split('/').any(|segment| segment == "logout");
-    writes.then_some(Classified::write("grafana-writing-get"))
+/// The rules are for `/api` and `/apis` of an instance, which may lie deeper than its host.
+fn root(path: &PathPattern) -> &str {
+    match path {
+        PathPattern::Prefix(path) => path.rsplit_once('/').map_or("", |(root, _)| root),
+        PathPattern::Any | PathPattern::Exact(_) | PathPattern::GitSmartHttp { .. } => "",
+    }
 }
 
-/// Whether `tail` (`<id>/…` or `uid/<uid>/…`) asks a data source for data. Anything else is the data source's own API.
-fn is_data_query(tail: &str) -> bool {
-    let route = tail.strip_prefix("uid/").unwrap_or(tail);
-    route.split_once('/').is_some_and(|(_, route)| DATA_QUERIES.contains(&route))
+/// Whether an export is asked to show the secrets in it. Any value but `false` may count as yes.
+fn decrypts(facts: &Facts<'_>) -> bool {
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().to_ascii_lowercase();
+    let pairs =
+        facts.query.unwrap_or_default().split(['&', ';']).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    { pairs }.any(|(name, value)| decode(name) == "decrypt" && value != "false")
 }
 
-const DATA_QUERIES: [&str; 8] = [
-    "api/v1/query",
-    "api/v1/query_range",
-    "api/v1/series",
-    "api/v1/labels",
-    "loki/api/v1/query",
-    "loki/api/v1/query_range",
-    "_msearch",
-    "_search",
+const OPERATIONS: [Operation; 29] = [
+    Operation::mint("grafana.token", "POST", "**/api/serviceaccounts/*/tokens"),
+    Operation::mint("grafana.token", "POST", "**/api/auth/keys"),
+    Operation::mint("grafana.token", "POST", "**/apis/iam.grafana.app/**/tokens"),
+    Operation::mint("grafana.cloud-token", "POST", "**/api/cloudmigration/token"),
+    Operation::mint("grafana.cloud-token", "POST", "api/v1/tokens|accesspolicies"),
+    Operation::mint("grafana.cloud-token", "POST", "api/orgs/*/api-keys"),
+    Operation::mint("grafana.login", "*", "**/api/user/auth-tokens/rotate"),
+    Operation::mint("grafana.license", "*", "**/api/licensing/token/**"),
+    Operation::mint("grafana.decrypt", "GET", "**/api/v1/provisioning/**").when(decrypts),
+    Operation::query("grafana.query", "api/ds/query"),
+    Operation::query("grafana.query", "api/tsdb/query"),
+    Operation::query("grafana.query", "apis/query.grafana.app/**/query"),
+    Operation::query("grafana.query", "api/dashboards/calculate-diff"),
+    Operation::query("grafana.query", "api/public/dashboards/*/panels/*/query"),
+    Operation::query("grafana.query", "api/datasources/proxy/*/api/v1/query|query_range|series|labels"),
+    Operation::query("grafana.query", "api/datasources/proxy/*/loki/api/v1/query|query_range"),
+    Operation::query("grafana.query", "api/datasources/proxy/*/_msearch|_search"),
+    Operation::query("grafana.query", "api/datasources/proxy/uid/*/api/v1/query|query_range|series|labels"),
+    Operation::query("grafana.query", "api/datasources/proxy/uid/*/loki/api/v1/query|query_range"),
+    Operation::query("grafana.query", "api/datasources/proxy/uid/*/_msearch|_search"),
+    Operation::read("grafana.query", "GET", "api/datasources/proxy/*/api/v1/query|query_range|series|labels"),
+    Operation::read("grafana.query", "GET", "api/datasources/proxy/*/loki/api/v1/query|query_range"),
+    Operation::read("grafana.query", "GET", "api/datasources/proxy/*/_msearch|_search"),
+    Operation::read("grafana.query", "GET", "api/datasources/proxy/uid/*/api/v1/query|query_range|series|labels"),
+    Operation::read("grafana.query", "GET", "api/datasources/proxy/uid/*/loki/api/v1/query|query_range"),
+    Operation::read("grafana.query", "GET", "api/datasources/proxy/uid/*/_msearch|_search"),
+    // The rest of a data source's API is what the data source makes of it.
+    Operation::write("grafana.proxied", "*", "**/api/datasources/proxy/**"),
+    // GETs that write, in Grafana's own route table.
+    Operation::write("grafana.writing-get", "*", "**/api/snapshots-delete/**"),
+    Operation::write("grafana.writing-get", "*", "**/logout/**"),
 ];

@@ -8,13 +8,16 @@ mod grafana;
 mod kubernetes;
 mod npm;
 mod openai;
+mod operation;
 mod pagerduty;
 mod sentry;
 mod talos;
 
 use std::sync::Arc;
 
-use crate::classify::Classified;
+pub use self::operation::Operation;
+use self::operation::{Asked, Site};
+use crate::classify::Classification;
 use crate::config::{ServiceSettings, Settings, UserCredential};
 use crate::credential::CredentialKind;
 use crate::facts::Facts;
@@ -28,8 +31,10 @@ pub struct Service {
     pub kind: CredentialKind,
     /// Where the credential goes, given `[services.<name>]`.
     pub rules: fn(&ServiceSettings) -> Vec<Rule>,
-    /// What a request to one of its origins does, where the method alone does not tell.
-    pub classify: fn(&Facts<'_>) -> Option<Classified>,
+    /// What requests to its origins do, where the method alone does not tell; the first row that fits counts.
+    pub operations: &'static [Operation],
+    /// The path above the service's own, given the path of a rule.
+    root: fn(&PathPattern) -> &str,
     /// Origins (https, port 443) that are the service's although its credential never goes there.
     pub other_hosts: &'static [&'static str],
 }
@@ -58,12 +63,32 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
     own.chain(builtin).collect()
 }
 
-/// The class a service gives a request to one of its origins.
-pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classified> {
+/// The class of a request that would make a credential, or give other lasting access, at one of a service's origins.
+pub fn minting(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classification> {
+    judge(facts, rules, Operation::mints)
+}
+
+/// The class a service gives any other request to one of its origins.
+pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classification> {
+    judge(facts, rules, |operation| !operation.mints())
+}
+
+fn judge(facts: &Facts<'_>, rules: &RuleSet, which: fn(&Operation) -> bool) -> Option<Classification> {
+    let asked = Asked::of(facts);
+    let rows = |service: &'static Service| service.operations.iter().filter(move |operation| which(operation));
+    sites(facts, rules).find_map(|(service, site)| rows(service).find_map(|operation| operation.judge(&asked, &site)))
+}
+
+/// The services that may know a request's origin: those with a rule for it, and those that name it.
+fn sites<'a>(facts: &Facts<'a>, rules: &'a RuleSet) -> impl Iterator<Item = (&'static Service, Site<'a>)> {
     let named = |name: &str| SERVICES.iter().find(|service| service.name() == name);
-    let by_rule = rules.of_origin(facts.origin).filter_map(|rule| named(&rule.service));
-    let by_host = SERVICES.iter().filter(|service| service.has_other(facts.origin));
-    by_rule.chain(by_host).find_map(|service| (service.classify)(facts))
+    let by_rule = rules.of_origin(facts.origin).filter_map(move |rule| {
+        let service = named(&rule.service)?;
+        Some((service, Site { root: (service.root)(&rule.path), named_only: false }))
+    });
+    let origin = facts.origin;
+    let by_host = SERVICES.iter().filter(move |service| service.has_other(origin));
+    by_rule.chain(by_host.map(|service| (service, Site { root: "", named_only: true })))
 }
 
 impl Service {
@@ -76,6 +101,11 @@ impl Service {
         let plain = origin.scheme == Scheme::Https && origin.port == Scheme::Https.default_port();
         plain && origin.host.name().is_some_and(|name| self.other_hosts.contains(&name))
     }
+}
+
+/// The root of services that have a host to themselves.
+fn whole_host(_: &PathPattern) -> &str {
+    ""
 }
 
 fn user_rules(credential: &UserCredential) -> impl Iterator<Item = Rule> {

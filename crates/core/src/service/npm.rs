@@ -1,12 +1,14 @@
 //! npm: the registries are those the user's npm is configured with; none is known by itself.
 
-use super::{Rows, Service, base_url};
+use super::{Operation, Rows, Service, base_url};
+use crate::access::ReadException;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
-pub(super) const SERVICE: Service = Service { kind: CredentialKind::Npm, rules, classify: |_| None, other_hosts: &[] };
+pub(super) const SERVICE: Service =
+    Service { kind: CredentialKind::Npm, rules, operations: &OPERATIONS, root, other_hosts: &[] };
 
 /// Only swapped, never added: a dead token would turn public installs into 401 and 404.
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
@@ -15,4 +17,29 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
         rows.pattern(&host, PathPattern::under(prefix), Shape::Bearer, InjectPolicy::Placeholder)
     });
     rows.rules
+}
+
+/// A registry is its URL's path and everything below.
+fn root(path: &PathPattern) -> &str {
+    match path {
+        PathPattern::Prefix(root) => root,
+        PathPattern::Any | PathPattern::Exact(_) | PathPattern::GitSmartHttp { .. } => "",
+    }
+}
+
+const OPERATIONS: [Operation; 9] = [
+    Operation::mint("npm.token", "POST", "**/-/npm/v1/tokens"),
+    Operation::mint("npm.token", "POST", "**/-/npm/v1/oidc/token/exchange/**"),
+    Operation::mint("npm.login", "POST", "**/-/v1/login"),
+    // Where a login in the browser has its end: the answer is the token.
+    Operation::mint("npm.login", "GET", "**/-/v1/done/**"),
+    Operation::mint("npm.login", "PUT", "**/-/user/org.couchdb.user:*/**"),
+    Operation::mint("npm.logout", "DELETE", "**/-/user/token/**"),
+    audit("-/npm/v1/security/advisories/bulk"),
+    audit("-/npm/v1/security/audits"),
+    audit("-/npm/v1/security/audits/quick"),
+];
+
+const fn audit(path: &'static str) -> Operation {
+    Operation::except(ReadException::NpmAudit, path)
 }

@@ -1,18 +1,19 @@
 //! OpenAI and Codex. The API key and a ChatGPT login are different audiences: the key never goes to chatgpt.com.
 
-use http::Method;
-
-use super::{Rows, Service};
+use super::{Operation, Rows, Service, whole_host};
 use crate::access::ReadException;
-use crate::classify::Classified;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
-use crate::facts::Facts;
-use crate::path::{CanonicalPath, PathPattern};
+use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
-pub(super) const SERVICE: Service =
-    Service { kind: CredentialKind::Openai, rules, classify, other_hosts: &["chatgpt.com"] };
+pub(super) const SERVICE: Service = Service {
+    kind: CredentialKind::Openai,
+    rules,
+    operations: &OPERATIONS,
+    root: whole_host,
+    other_hosts: &["chatgpt.com", "auth.openai.com"],
+};
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let v1 = || PathPattern::under("/v1");
@@ -25,30 +26,27 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     settings.hosts.iter().fold(rows, |rows, host| rows.pattern(host, v1(), Shape::Openai, InjectPolicy::Auto)).rules
 }
 
-fn classify(facts: &Facts<'_>) -> Option<Classified> {
-    let path = facts.path?;
-    let chatgpt = facts.origin.host.name() == Some("chatgpt.com");
-    let inference = if chatgpt { is_codex(path, facts.upgrade) } else { is_api(path, facts.upgrade) };
-    let call = facts.upgrade || *facts.method == Method::POST;
-    (call && inference).then_some(Classified::excepted(ReadException::ModelInference))
-}
-
-fn is_api(path: CanonicalPath<'_>, upgrade: bool) -> bool {
-    let list: &[&str] = if upgrade { &API_SOCKETS } else { &API_CALLS };
-    list.contains(&path.as_str())
-}
-
-fn is_codex(path: CanonicalPath<'_>, upgrade: bool) -> bool {
-    let responses = path.is_under("/backend-api/codex/responses");
-    responses || (!upgrade && path.is_under("/backend-api/codex/analytics-events"))
-}
-
-const API_CALLS: [&str; 6] = [
-    "/v1/responses",
-    "/v1/responses/compact",
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/moderations",
+const OPERATIONS: [Operation; 16] = [
+    Operation::mint("openai.api-key", "POST", "v1/organization/**/api_keys|admin_api_keys|service_accounts"),
+    Operation::mint("openai.client-secret", "POST", "v1/realtime/client_secrets|sessions|transcription_sessions"),
+    Operation::mint("openai.client-secret", "POST", "v1/chatkit/sessions"),
+    Operation::mint("openai.oauth", "POST", "oauth/token|revoke").at("auth.openai.com"),
+    Operation::mint("openai.oauth", "POST", "**/deviceauth/**").at("auth.openai.com"),
+    inference("v1/responses"),
+    inference("v1/responses/compact"),
+    inference("v1/chat/completions"),
+    inference("v1/completions"),
+    inference("v1/embeddings"),
+    inference("v1/moderations"),
+    inference("v1/responses").socket(),
+    inference("v1/realtime").socket(),
+    inference("backend-api/codex/responses/**").at(CHATGPT),
+    inference("backend-api/codex/responses/**").at(CHATGPT).socket(),
+    inference("backend-api/codex/analytics-events/**").at(CHATGPT),
 ];
-const API_SOCKETS: [&str; 2] = ["/v1/responses", "/v1/realtime"];
+
+const fn inference(path: &'static str) -> Operation {
+    Operation::except(ReadException::ModelInference, path)
+}
+
+const CHATGPT: &str = "chatgpt.com";

@@ -1,13 +1,19 @@
 //! PagerDuty. Its events hosts take routing keys, which are other credentials.
 
-use super::{Rows, Service, exact_name};
+use super::{Operation, Rows, Service, exact_name, whole_host};
+use crate::classify::BodyRule;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
-pub(super) const SERVICE: Service =
-    Service { kind: CredentialKind::Pagerduty, rules, classify: |_| None, other_hosts: &[] };
+pub(super) const SERVICE: Service = Service {
+    kind: CredentialKind::Pagerduty,
+    rules,
+    operations: &OPERATIONS,
+    root: whole_host,
+    other_hosts: &["events.pagerduty.com", "events.eu.pagerduty.com", "identity.pagerduty.com"],
+};
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let (api, mcp) = match settings.region.as_deref() {
@@ -26,3 +32,18 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     });
     rows.rules
 }
+
+const OPERATIONS: [Operation; 11] = [
+    Operation::mint("pagerduty.webhook", "POST", "webhook_subscriptions"),
+    Operation::mint("pagerduty.integration", "POST", "services/*/integrations"),
+    Operation::mint("pagerduty.integration", "POST", "event_orchestrations/*/integrations/**"),
+    Operation::mint("pagerduty.oauth", "POST", "**/oauth/token").at("identity.pagerduty.com"),
+    // Whatever is sent there may wake somebody.
+    Operation::write("pagerduty.event", "*", "**").at("events.pagerduty.com"),
+    Operation::write("pagerduty.event", "*", "**").at("events.eu.pagerduty.com"),
+    Operation::body(BodyRule::Mcp, "mcp").at("mcp.pagerduty.com"),
+    Operation::body(BodyRule::Mcp, "mcp").at("mcp.eu.pagerduty.com"),
+    Operation::query("pagerduty.query", "analytics/metrics/**"),
+    Operation::query("pagerduty.query", "analytics/raw/**"),
+    Operation::query("pagerduty.query", "schedules/preview"),
+];

@@ -1,7 +1,7 @@
 //! Talos: its clients speak to a gateway of their own, so no request through the proxy ever carries its credential.
 
-use super::Service;
+use super::{Service, whole_host};
 use crate::credential::CredentialKind;
 
 pub(super) const SERVICE: Service =
-    Service { kind: CredentialKind::Talos, rules: |_| Vec::new(), classify: |_| None, other_hosts: &[] };
+    Service { kind: CredentialKind::Talos, rules: |_| Vec::new(), operations: &[], root: whole_host, other_hosts: &[] };
