@@ -18,6 +18,7 @@ use crate::intercept;
 
 /// Accepts on a TCP port until the drain begins.
 pub(crate) async fn tcp(proxy: Arc<Proxy>, listener: TcpListener, drain: Drain) {
+    let loopback = listener.local_addr().is_ok_and(|bound| bound.ip().to_canonical().is_loopback());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -27,7 +28,7 @@ pub(crate) async fn tcp(proxy: Arc<Proxy>, listener: TcpListener, drain: Drain) 
             // Without this, Nagle and delayed ACK together cost 40 ms a small answer.
             stream.set_nodelay(true)?;
             let local = stream.local_addr()?;
-            Ok((Socket::tcp(stream), Caller::Tcp { peer, local, same_user: OnceLock::new() }))
+            Ok((Socket::tcp(stream), Caller::Tcp { peer, local, loopback, same_user: OnceLock::new() }))
         });
         start(&proxy, caller, &drain).await;
     }

@@ -54,6 +54,8 @@ pub(crate) enum Caller {
     Tcp {
         peer: SocketAddr,
         local: SocketAddr,
+        /// Whether the listener takes callers of this machine only; on any other nobody is known by their user.
+        loopback: bool,
         /// Asked of the kernel once a connection.
         same_user: OnceLock<bool>,
     },
@@ -214,11 +216,11 @@ impl Connection {
     ) -> Result<&'s Arc<Session>, Denial> {
         match caller {
             Caller::Socket(id) => snapshot.sessions.by_id(id).ok_or_else(|| unauthorized("this session has ended")),
-            Caller::Tcp { peer, local, same_user } => match headers.get(PROXY_AUTHORIZATION) {
+            Caller::Tcp { peer, local, loopback, same_user } => match headers.get(PROXY_AUTHORIZATION) {
                 Some(value) => by_credentials(value.as_bytes(), snapshot),
                 None => {
-                    let open =
-                        snapshot.settings.anonymous == Anonymous::SameUser && peer.ip().to_canonical().is_loopback();
+                    let near = *loopback && peer.ip().to_canonical().is_loopback();
+                    let open = near && snapshot.settings.anonymous == Anonymous::SameUser;
                     let known = open && *same_user.get_or_init(|| peer::same_user(*peer, *local));
                     let default = SessionName::parse(SessionName::DEFAULT).ok();
                     let session = default.filter(|_| known).and_then(|name| snapshot.sessions.by_name(&name));

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 
 use crate::body::{Body, channel};
+use crate::bytes::Wire;
 use crate::origin::Call;
 
 /// A message with its five-byte prefix.
@@ -62,6 +63,17 @@ pub async fn bidirectional(mut call: Call) -> Response<Body> {
         feed.trailers(status("0")).await;
     });
     response(body)
+}
+
+/// A script: answers `count` HTTP/2 requests with 200, then says GOAWAY.
+pub async fn serve_then_go_away(wire: Wire, count: usize) {
+    let Ok(mut connection) = h2::server::handshake(wire).await else { return };
+    for _ in 0..count {
+        let Some(Ok((_, mut respond))) = connection.accept().await else { return };
+        let _ = respond.send_response(Response::new(()), true);
+    }
+    connection.graceful_shutdown();
+    while connection.accept().await.is_some_and(|accepted| accepted.is_ok()) {}
 }
 
 fn response(body: Body) -> Response<Body> {

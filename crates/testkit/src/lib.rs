@@ -18,5 +18,7 @@ pub mod sightings;
 pub mod wait;
 pub mod websocket;
 
+pub use h2::Reason;
+
 /// Any failure of the kit's own plumbing.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -15,7 +15,7 @@ use crate::{github, github_rig};
 const ROUNDS: usize = 10;
 const CLIENTS: usize = 8;
 /// Requests an origin must have seen in a round before the daemon is killed in the midst of the next ones.
-const UNDER_LOAD: usize = 60;
+const UNDER_LOAD: usize = 400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_an_origin_saw_has_exactly_one_line_after_kill_9() {

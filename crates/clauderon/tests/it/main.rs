@@ -9,6 +9,7 @@ mod curl;
 mod daemon;
 mod framing;
 mod git;
+mod hostile;
 mod identity;
 mod malformed;
 mod modes;

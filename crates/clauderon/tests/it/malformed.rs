@@ -101,11 +101,13 @@ async fn refused_everywhere(rig: &Rig, agent: &Agent, absolute: bool) {
         let mut wire = if absolute { agent.wire().await } else { agent.tunnel("api.github.com").await };
         let reply = wire.exchange(&bytes).await;
         faults.extend(fault(reply.as_ref(), &[400, 421, 501, 505]).map(|fault| format!("{name}: {fault}")));
+        if name.contains("Host") {
+            // Well framed, so what follows can still be told apart and the connection may stay.
+            continue;
+        }
         match wire.ending().await {
             Some(rest) if rest.is_empty() => {}
             Some(_) => faults.push(format!("{name}: more than one answer")),
-            // Well framed, so what follows can still be told apart.
-            None if name.contains("Host") => {}
             None => faults.push(format!("{name}: the connection stays open")),
         }
     }
@@ -328,7 +330,7 @@ async fn an_http_2_authority_other_than_the_connect_target_is_refused() {
 #[tokio::test]
 async fn plain_http_in_a_tunnel_is_refused() {
     let origin = silent(Origin::https("api.github.com")).await;
-    let rig = github_rig(&origin).start().await;
+    let rig = github_rig(&origin).table("[limits]\nheader_timeout = \"1s\"").start().await;
     let mut wire = rig.anonymous().connect("api.github.com:443").await.unwrap();
     let reply = wire.exchange("GET / HTTP/1.1\r\nHost: api.github.com\r\n\r\n").await;
     assert_eq!(fault(reply.as_ref(), &[400]), None);
