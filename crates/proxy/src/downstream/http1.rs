@@ -35,28 +35,14 @@ pub(crate) enum Ended {
 /// Serves one connection until it ends or a CONNECT is accepted.
 pub(crate) async fn serve(connection: &Connection, stream: Stream) -> Ended {
     let inbound = Arc::new(Mutex::new(Inbound { wire: Wire::new(stream), decoder: BodyDecoder::new(Framing::None) }));
-    let mut http1 = Http1 { connection, inbound, idle: Deadline::new(connection.limits().idle_timeout) };
-    let mut draining = pin!(connection.drain.begun());
-    loop {
-        let head = tokio::select! {
-            biased;
-            head = http1.read_head() => head,
-            () = &mut draining => break,
-            () = connection.revoked() => break,
-        };
-        let next = match head {
-            Ok(Some(head)) => http1.exchange(head).await,
-            Ok(None) => break,
-            Err(denial) => http1.refuse(&denial).await,
-        };
-        match next {
-            Next::Request => {}
-            Next::Close => break,
-            Next::Connected(tunnel) => return http1.into_tunnel(tunnel),
-        }
+    let idle = Deadline::new(connection.limits().idle_timeout);
+    let http1 = Http1 { connection, inbound, idle, interim: Interim::default() };
+    tokio::select! {
+        biased;
+        ended = http1.serve() => ended,
+        // One watch for the whole connection: nothing of a session that has ended may go on, not even an open answer.
+        () = connection.revoked() => Ended::Closed,
     }
-    http1.shut_down().await;
-    Ended::Closed
 }
 
 /// A request body still on the wire; reads from the connection as it is polled.
@@ -73,6 +59,8 @@ struct Http1<'a> {
     connection: &'a Connection,
     inbound: Shared,
     idle: Deadline,
+    /// Empty between requests, so that one queue serves them all.
+    interim: Interim,
 }
 
 enum Next {
@@ -85,6 +73,29 @@ enum Next {
 struct Broken;
 
 impl Http1<'_> {
+    async fn serve(mut self) -> Ended {
+        let mut draining = pin!(self.connection.drain.begun());
+        loop {
+            let head = tokio::select! {
+                biased;
+                head = self.read_head() => head,
+                () = &mut draining => break,
+            };
+            let next = match head {
+                Ok(Some(head)) => self.exchange(head).await,
+                Ok(None) => break,
+                Err(denial) => self.refuse(&denial).await,
+            };
+            match next {
+                Next::Request => {}
+                Next::Close => break,
+                Next::Connected(tunnel) => return self.into_tunnel(tunnel),
+            }
+        }
+        self.shut_down().await;
+        Ended::Closed
+    }
+
     /// The next head; `None` when the agent has nothing more to ask.
     async fn read_head(&mut self) -> Result<Option<Head>, Denial> {
         let limits = self.connection.limits();
@@ -133,13 +144,9 @@ impl Http1<'_> {
         let asked = Asked::new(request.method(), request.version());
         let is_connect = request.method() == Method::CONNECT;
         let request = self.with_body(request, framing);
-        let interim = Interim::default();
-        let answering = self.connection.answer(request, &interim);
-        let answer = tokio::select! {
-            biased;
-            answer = await_answer(&self.inbound, answering, &interim) => answer,
-            () = self.connection.revoked() => return Next::Close,
-        };
+        // Pinned where it is made: it is large, and every move would copy it whole.
+        let answering = pin!(self.connection.answer(request, &self.interim));
+        let answer = await_answer(&self.inbound, answering, &self.interim).await;
         match answer {
             Ok(Answer::Reply(reply)) => {
                 let close = !keep_alive || is_connect || self.connection.drain.is_draining();
@@ -177,12 +184,7 @@ impl Http1<'_> {
         let framing = asked.framing(parts.status, &parts.headers, &body.size_hint());
         let close = close || framing == ReplyFraming::Close;
         encode_head(lock(&self.inbound).wire.tail(), parts.status, &parts.headers, framing, close);
-        let written = tokio::select! {
-            biased;
-            written = write_body(&self.inbound, body, framing) => written,
-            () = self.connection.revoked() => Err(Broken),
-        };
-        match written {
+        match write_body(&self.inbound, body, framing).await {
             Ok(()) if close || !self.skip_body().await => Next::Close,
             Ok(()) => Next::Request,
             // A broken answer must not look complete: no last chunk, no close_notify.
@@ -198,10 +200,7 @@ impl Http1<'_> {
         encode_switch(lock(&self.inbound).wire.tail(), headers);
         if flush(&self.inbound).await.is_ok() {
             let (stream, ahead) = self.take_stream();
-            tokio::select! {
-                () = websocket::relay(stream, ahead, upstream, body) => {}
-                () = self.connection.revoked() => {}
-            }
+            websocket::relay(stream, ahead, upstream, body).await;
         }
         Next::Close
     }
@@ -305,10 +304,9 @@ impl Inbound {
 /// Waits for the answer, passing informational ones on and noticing when the agent hangs up.
 async fn await_answer(
     inbound: &Shared,
-    answering: impl Future<Output = Answer>,
+    mut answering: Pin<&mut impl Future<Output = Answer>>,
     interim: &Interim,
 ) -> Result<Answer, Broken> {
-    let mut answering = pin!(answering);
     poll_fn(|cx| {
         let answer = answering.as_mut().poll(cx);
         let mut inbound = lock(inbound);
