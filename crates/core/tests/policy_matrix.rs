@@ -253,6 +253,7 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.github.com/graphql content-type:application/json <<< [{\"query\":\"{viewer{login}}\"}]",
     "POST https://api.github.com/graphql content-type:application/json;charset=utf-16 <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/graphql content-type:application/graphql <<< {x}",
+    "POST https://api.github.com/graphql <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/graphql content-type:application/json content-encoding:gzip <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/graphql content-type:application/json content-length:1048577 <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/graphql?query=mutation{x} content-type:application/json <<< {\"query\":\"{x}\"}",
