@@ -29,6 +29,24 @@ fn the_matrix_is_as_checked_in() {
 }
 
 #[test]
+fn every_operation_is_in_the_matrix_and_minting_in_the_documentation() {
+    let rules = |mints| service::SERVICES.iter().flat_map(|s| s.operations).filter(move |o| o.mints() == mints);
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/access-modes.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let matrix = matrix();
+    for operation in rules(true) {
+        assert!(docs.contains(&format!("`{}`", operation.rule)), "{} is not documented", operation.rule);
+    }
+    for operation in rules(true).chain(rules(false)) {
+        assert!(
+            matrix.contains(&format!(" {} ", operation.rule)),
+            "nothing in the matrix is decided by {}",
+            operation.rule
+        );
+    }
+}
+
+#[test]
 fn a_read_only_refusal_says_exactly_this() {
     let denial =
         Rig::new(AccessMode::ReadOnly, PolicySettings::default()).judge("POST https://api.github.com/user/repos");
@@ -253,6 +271,7 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.github.com/graphql content-type:application/json <<< [{\"query\":\"{viewer{login}}\"}]",
     "POST https://api.github.com/graphql content-type:application/json;charset=utf-16 <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/graphql content-type:application/graphql <<< {x}",
+    "POST https://api.github.com/graphql <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/graphql content-type:application/json content-encoding:gzip <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/graphql content-type:application/json content-length:1048577 <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/graphql?query=mutation{x} content-type:application/json <<< {\"query\":\"{x}\"}",
@@ -304,6 +323,20 @@ const OPERATIONS: &[&str] = &[
     "PATCH https://api.github.com/repos/o/hooks/issues/1",
     "PUT https://api.github.com/repos/o/r/collaborators/u",
     "GET https://api.github.com/copilot_internal/v2/token",
+    "PUT https://api.github.com/repositories/1/environments/e/secrets/NAME",
+    "PUT https://api.github.com/orgs/o/actions/secrets/NAME/repositories",
+    "PUT https://api.github.com/orgs/o/outside_collaborators/u",
+    "POST https://api.github.com/orgs/o/hooks",
+    "PATCH https://api.github.com/orgs/o/hooks/1/config",
+    "POST https://ghes.example.com/api/v3/admin/hooks",
+    "POST https://ghes.example.com/api/v3/admin/users/u/authorizations",
+    "POST https://ghes.example.com/api/v3/admin/users/u/keys",
+    "POST https://api.github.com/authorizations",
+    "POST https://api.github.com/orgs/o/personal-access-token-requests/1",
+    "POST https://api.github.com/repos/o/r/codespaces",
+    "POST https://api.github.com/repos/o/r/pulls/1/codespaces",
+    "PUT https://api.github.com/orgs/o/codespaces/access",
+    "POST https://api.github.com/orgs/o/members/u/codespaces/c/stop",
     "POST https://github.com/login/oauth/access_token",
     "POST https://github.com/login/device/code",
     "PUT https://ghes.example.com/api/v3/user/starred/o/r",
@@ -334,6 +367,7 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.openai.com/v1/organization/projects/p/service_accounts",
     "POST https://api.openai.com/v1/organization/admin_api_keys",
     "POST https://api.openai.com/v1/realtime/client_secrets",
+    "POST https://api.openai.com/v1/chatkit/sessions",
     "POST https://auth.openai.com/oauth/token",
     "POST https://auth.openai.com/oauth/revoke",
     "POST https://auth.openai.com/api/accounts/deviceauth/usercode",
@@ -352,6 +386,7 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.pagerduty.com/webhook_subscriptions",
     "POST https://api.pagerduty.com/services/s/integrations",
     "GET https://api.pagerduty.com/services/s/integrations/i",
+    "POST https://api.pagerduty.com/event_orchestrations/e/integrations",
     "POST https://identity.pagerduty.com/oauth/token",
     "POST https://events.pagerduty.com/v2/enqueue",
     "GET https://events.eu.pagerduty.com/generic",
@@ -366,6 +401,10 @@ const OPERATIONS: &[&str] = &[
     "POST https://us.sentry.io/api/0/organizations/o/org-auth-tokens/",
     "POST https://sentry.io/api/0/sentry-apps/a/api-tokens/",
     "POST https://sentry.io/oauth/token/",
+    "POST https://sentry.io/api/0/sentry-apps/",
+    "POST https://sentry.io/api/0/api-applications/",
+    "POST https://sentry.io/api/0/sentry-apps/a/rotate-secret/",
+    "POST https://sentry.io/api/0/sentry-app-installations/i/authorizations/",
     "POST https://sentry.io/api/0/projects/o/p/keys/",
     "# grafana",
     "GET https://graf.example.com/g/api/search",
@@ -390,6 +429,13 @@ const OPERATIONS: &[&str] = &[
     "POST https://graf.example.com/g/api/serviceaccounts/1/tokens",
     "POST https://graf.example.com/g/api/auth/keys",
     "POST https://graf.example.com/g/api/cloudmigration/token",
+    "POST https://graf.example.com/g/api/v1/accesspolicies",
+    "POST https://graf.example.com/g/api/orgs/o/api-keys",
+    "POST https://graf.example.com/g/apis/iam.grafana.app/v0/namespaces/default/serviceaccounts/s/tokens",
+    "POST https://graf.example.com/g/api/tsdb/query",
+    "GET https://graf.example.com/g/api/datasources/proxy/7/loki/api/v1/query",
+    "GET https://graf.example.com/g/api/datasources/proxy/7/_search",
+    "GET https://graf.example.com/g/api/datasources/proxy/uid/p1/_search",
     "GET https://graf.example.com/g/api/user/auth-tokens/rotate",
     "GET https://graf.example.com/g/api/licensing/token",
     "GET https://graf.example.com/g/api/v1/provisioning/contact-points",

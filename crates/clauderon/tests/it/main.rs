@@ -16,6 +16,7 @@ mod modes;
 mod onepassword;
 mod origins;
 mod packages;
+mod read_only_classes;
 mod runtimes;
 mod streaming;
 mod troubleshooting;

@@ -46,6 +46,9 @@ impl BodyRule {
 
     /// The class of a request with this body.
     pub fn classify(self, facts: &Facts<'_>, body: &[u8]) -> Classified {
+        if !is_in(facts, self.media_types()) {
+            return UNREADABLE;
+        }
         match self {
             Self::Graphql => graphql::by_body(body),
             Self::LfsBatch => lfs_batch(body),
@@ -54,7 +57,8 @@ impl BodyRule {
         }
     }
 
-    /// Asks for the body where the head leaves no doubt of how the origin reads it.
+    /// Asks for the body where the head leaves no doubt of how the origin reads it. A head without `Content-Type` may be one that
+    /// somebody only asks about; with a body it is refused.
     pub(crate) fn by_head(self, facts: &Facts<'_>) -> Classification {
         let long = facts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if long.is_some_and(|length| length > Self::MAX_BYTES) {
@@ -63,10 +67,8 @@ impl BodyRule {
         // A framework may join the query's parameters with the body's.
         let alone = facts.query.is_none() || self == Self::RegistryToken;
         let plain = facts.headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding == "identity");
-        if alone && plain && is_in(facts, self.media_types()) {
-            return Classification::NeedsBody(self);
-        }
-        Classified::write("unreadable-body").into()
+        let typed = !facts.headers.contains_key(CONTENT_TYPE) || is_in(facts, self.media_types());
+        if alone && plain && typed { Classification::NeedsBody(self) } else { UNREADABLE.into() }
     }
 
     const fn media_types(self) -> &'static [&'static str] {
@@ -104,6 +106,7 @@ fn mcp(body: &[u8]) -> Classified {
     }
 }
 
+const UNREADABLE: Classified = Classified::write("unreadable-body");
 const UTF_8: [&str; 3] = ["charset=utf-8", "charset=\"utf-8\"", "charset=utf8"];
 const MCP_READS: [&str; 11] = [
     "initialize",
