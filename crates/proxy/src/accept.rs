@@ -63,8 +63,16 @@ async fn start(proxy: &Arc<Proxy>, accepted: io::Result<(Socket, Caller)>, drain
 }
 
 async fn serve(proxy: Arc<Proxy>, socket: Socket, caller: Caller, drain: Drain, permit: Option<OwnedSemaphorePermit>) {
-    let Some(_permit) = permit else { return busy(&proxy, socket, &caller, &drain).await };
-    let connection = Connection::accepted(&proxy, caller, &drain);
+    let Some(permit) = permit else {
+        return busy(&Connection::overloaded(&proxy, &caller, &drain), socket).await;
+    };
+    let connection = match Connection::accepted(&proxy, caller, &drain) {
+        Ok(connection) => connection,
+        Err(refusing) => {
+            drop(permit);
+            return busy(&refusing, socket).await;
+        }
+    };
     if let Ended::Connected(socket, tunnel) = http1::serve(&connection, Stream::Clear(socket)).await {
         drop(connection);
         // Boxed: the tunnel's state is the larger part, and the accepted connection's is gone.
@@ -73,9 +81,8 @@ async fn serve(proxy: Arc<Proxy>, socket: Socket, caller: Caller, drain: Drain, 
 }
 
 /// Tells a caller that there are too many; the telling is itself bounded by its first request.
-async fn busy(proxy: &Arc<Proxy>, socket: Socket, caller: &Caller, drain: &Drain) {
-    let connection = Connection::overloaded(proxy, caller, drain);
-    let _ = tokio::time::timeout(BUSY_LIMIT, http1::serve(&connection, Stream::Clear(socket))).await;
+async fn busy(connection: &Connection, socket: Socket) {
+    let _ = tokio::time::timeout(BUSY_LIMIT, http1::serve(connection, Stream::Clear(socket))).await;
 }
 
 const BACK_OFF: Duration = Duration::from_millis(100);

@@ -1,7 +1,7 @@
 //! One downstream connection: who is calling, what it may ask for, and where its requests go.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +12,7 @@ use clauderon_core::policy;
 use clauderon_core::session::{Session, SessionId, SessionName};
 use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 
 use crate::Proxy;
@@ -39,7 +40,7 @@ pub(crate) struct Connection {
 /// What a connection is for.
 enum Role {
     /// As accepted: proxy requests, CONNECT, and, on TCP, the daemon's own service.
-    Front(Caller),
+    Front { caller: Caller, place: Mutex<Option<Place>> },
     /// Inside an accepted tunnel.
     Tunnel { tunnel: TunnelOrigin, seat: Arc<Seat>, _place: Place },
     /// Inside a tunnel that cannot be: every request gets the same answer.
@@ -85,9 +86,16 @@ pub(crate) struct Tunnel {
 }
 
 impl Connection {
-    /// A connection just accepted.
-    pub(crate) fn accepted(proxy: &Arc<Proxy>, caller: Caller, drain: &Drain) -> Self {
-        Self::new(proxy, drain, Role::Front(caller))
+    /// A connection just accepted; the answer to its requests when its session has too many.
+    pub(crate) fn accepted(proxy: &Arc<Proxy>, caller: Caller, drain: &Drain) -> Result<Self, Box<Self>> {
+        let connection = Self::new(proxy, drain, Role::Front { caller, place: Mutex::default() });
+        if let Role::Front { caller: Caller::Socket(id), place } = &connection.role {
+            let seat = proxy.seats.of(id);
+            if let Err(denial) = connection.settle(place, &seat) {
+                return Err(Box::new(Self::refusing(proxy, denial, seat, drain)));
+            }
+        }
+        Ok(connection)
     }
 
     /// The inside of a tunnel to `origin`.
@@ -125,7 +133,8 @@ impl Connection {
     pub(crate) async fn revoked(&self) {
         match &self.role {
             Role::Tunnel { seat, .. } | Role::Refusing { seat: Some(seat), .. } => seat.revoked.cancelled().await,
-            Role::Front(_) | Role::Refusing { seat: None, .. } => std::future::pending().await,
+            Role::Front { place, .. } if let Some(seat) = seat_of(place) => seat.revoked.cancelled().await,
+            Role::Front { .. } | Role::Refusing { seat: None, .. } => std::future::pending().await,
         }
     }
 
@@ -137,10 +146,14 @@ impl Connection {
                 pipeline::handle(call, request).await
             }
             Role::Refusing { denial, seat } => self.deny(denial, seat.as_ref(), &request),
-            Role::Front(caller) if request.method() == Method::CONNECT => return self.connect(caller, &request),
-            Role::Front(caller) if request.uri().scheme().is_some() => self.absolute(caller, request, interim).await,
-            Role::Front(Caller::Tcp { .. }) => self.local(request).await,
-            Role::Front(Caller::Socket(id)) => {
+            Role::Front { caller, place } if request.method() == Method::CONNECT => {
+                return self.connect(caller, place, &request);
+            }
+            Role::Front { caller, place } if request.uri().scheme().is_some() => {
+                self.absolute(caller, place, request, interim).await
+            }
+            Role::Front { caller: Caller::Tcp { .. }, .. } => self.local(request).await,
+            Role::Front { caller: Caller::Socket(id), .. } => {
                 let denial = malformed("a session's socket speaks proxy requests only").hint(PROXY_HINT);
                 self.deny(&denial, Some(&self.proxy.seats.of(id)), &request)
             }
@@ -153,8 +166,8 @@ impl Connection {
         let seat = match &self.role {
             Role::Tunnel { seat, .. } => Some(seat.clone()),
             Role::Refusing { seat, .. } => seat.clone(),
-            Role::Front(Caller::Socket(id)) => Some(self.proxy.seats.of(id)),
-            Role::Front(Caller::Tcp { .. }) => None,
+            Role::Front { caller: Caller::Socket(id), .. } => Some(self.proxy.seats.of(id)),
+            Role::Front { caller: Caller::Tcp { .. }, .. } => None,
         };
         let mut exchange = self.proxy.exchange(seat.as_ref());
         if let Role::Tunnel { tunnel, .. } = &self.role {
@@ -164,41 +177,67 @@ impl Connection {
         respond::deny(denial, exchange)
     }
 
-    fn connect(&self, caller: &Caller, request: &Request<Body>) -> Answer {
-        match self.accept_connect(caller, request) {
+    fn connect(&self, caller: &Caller, place: &Mutex<Option<Place>>, request: &Request<Body>) -> Answer {
+        match self.accept_connect(caller, place, request) {
             Ok(tunnel) => Answer::Connect(tunnel),
             Err((denial, seat)) => Answer::Reply(Box::new(self.deny(&denial, seat.as_ref(), request))),
         }
     }
 
-    fn accept_connect(&self, caller: &Caller, request: &Request<Body>) -> Result<Tunnel, (Denial, Option<Arc<Seat>>)> {
+    fn accept_connect(
+        &self,
+        caller: &Caller,
+        place: &Mutex<Option<Place>>,
+        request: &Request<Body>,
+    ) -> Result<Tunnel, (Denial, Option<Arc<Seat>>)> {
         let snapshot = self.proxy.snapshot();
         let session = self.identify(caller, request.headers(), &snapshot).map_err(|denial| (denial, None))?;
         let seat = self.proxy.seats.of(&session.id);
         let refuse = |denial| (denial, Some(seat.clone()));
+        if !request.body().is_end_stream() {
+            // RFC 9110 § 9.3.6 gives it no meaning: the tunnel's first bytes, say some.
+            return Err(refuse(malformed("a CONNECT with a body")));
+        }
         let text = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let target =
             Authority::parse(text).map_err(|_| refuse(malformed("a CONNECT target that is no host and port")))?;
         let port = target.port.ok_or_else(|| refuse(malformed("a CONNECT target without a port")))?;
         let origin = target.clone().origin(Scheme::Https);
         policy::check_host(&origin, session, &snapshot.settings.policy).map_err(refuse)?;
-        let place = seat.take_place(self.limits().max_connections_per_session);
-        let place =
-            place.ok_or_else(|| refuse(Denial::new(DenialCode::TooBusy, "the session has too many connections")))?;
+        self.settle(place, &seat).map_err(refuse)?;
+        let place = lock(place).take().expect("the connection was just given a place");
         Ok(Tunnel { seat: seat.clone(), target, port, place })
     }
 
-    async fn absolute(&self, caller: &Caller, request: Request<Body>, interim: &Interim) -> Reply {
-        let snapshot = self.proxy.snapshot();
-        match self.identify(caller, request.headers(), &snapshot) {
-            Ok(session) => {
-                let seat = self.proxy.seats.of(&session.id);
-                drop(snapshot);
-                let call = Call { proxy: &self.proxy, seat: &seat, target: Target::Absolute, interim };
-                pipeline::handle(call, request).await
-            }
-            Err(denial) => self.deny(&denial, None, &request),
+    async fn absolute(
+        &self,
+        caller: &Caller,
+        place: &Mutex<Option<Place>>,
+        request: Request<Body>,
+        interim: &Interim,
+    ) -> Reply {
+        let session =
+            self.identify(caller, request.headers(), &self.proxy.snapshot()).map(|session| session.id.clone());
+        let seat = match session {
+            Ok(id) => self.proxy.seats.of(&id),
+            Err(denial) => return self.deny(&denial, None, &request),
+        };
+        if let Err(denial) = self.settle(place, &seat) {
+            return self.deny(&denial, Some(&seat), &request);
         }
+        let call = Call { proxy: &self.proxy, seat: &seat, target: Target::Absolute, interim };
+        pipeline::handle(call, request).await
+    }
+
+    /// Gives the connection a place among those of `seat`'s session, which it keeps until it ends or calls as another.
+    fn settle(&self, place: &Mutex<Option<Place>>, seat: &Arc<Seat>) -> Result<(), Denial> {
+        let mut place = lock(place);
+        if place.as_ref().is_none_or(|place| !Arc::ptr_eq(place.seat(), seat)) {
+            let limit = self.limits().max_connections_per_session;
+            let too_many = || Denial::new(DenialCode::TooBusy, "the session has too many connections");
+            *place = Some(seat.take_place(limit).ok_or_else(too_many)?);
+        }
+        Ok(())
     }
 
     /// The daemon's own service; its requests go nowhere, so they are not audited.
@@ -250,6 +289,14 @@ impl Connection {
             exchange.of_session(session);
         }
     }
+}
+
+fn seat_of(place: &Mutex<Option<Place>>) -> Option<Arc<Seat>> {
+    lock(place).as_ref().map(|place| place.seat().clone())
+}
+
+fn lock(place: &Mutex<Option<Place>>) -> MutexGuard<'_, Option<Place>> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `Basic name:token` (RFC 7617).

@@ -22,7 +22,11 @@ use crate::target::{at_origin, mismatch};
 /// Serves what comes through an accepted tunnel.
 pub(crate) async fn serve(proxy: &Arc<Proxy>, mut socket: Socket, tunnel: Tunnel, drain: &Drain) {
     let limit = proxy.snapshot().settings.limits.handshake_timeout;
-    let first = tokio::time::timeout(limit, peek(&mut socket)).await;
+    let first = tokio::select! {
+        first = tokio::time::timeout(limit, peek(&mut socket)) => first,
+        () = drain.begun() => return,
+        () = tunnel.seat.revoked.cancelled() => return,
+    };
     let Ok(Ok(Some(first))) = first else { return };
     if first != TLS_HANDSHAKE {
         return serve_clear(proxy, socket, tunnel, drain).await;

@@ -24,6 +24,13 @@ pub(crate) struct Seat {
 /// One connection's place among those its session may have.
 pub(crate) struct Place(Arc<Seat>);
 
+impl Place {
+    /// Whose it is.
+    pub(crate) fn seat(&self) -> &Arc<Seat> {
+        &self.0
+    }
+}
+
 /// One request's place among those its session may have under way.
 pub(crate) struct Turn(Arc<Seat>);
 
