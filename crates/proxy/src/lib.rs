@@ -140,7 +140,7 @@ async fn sweep(proxy: Weak<Proxy>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
         let Some(proxy) = proxy.upgrade() else { return };
-        proxy.pool.sweep();
+        proxy.pool.sweep(tokio::time::Instant::now());
     }
 }
 

@@ -1,15 +1,21 @@
 //! WebSocket (RFC 6455): the handshake is a request like any other, what follows is relayed and counted.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::inject::Injected;
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
 
 use crate::body::Observed;
 use crate::downstream::head::{lists, malformed};
@@ -50,6 +56,7 @@ pub(crate) async fn upgrade(route: &Route<'_>, injected: Injected, key: &HeaderV
         return Err(Denial::new(DenialCode::UpstreamProtocol, message));
     }
     crate::headers::strip_response(headers);
+    headers.remove(CONTENT_LENGTH);
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     debug_assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
@@ -65,33 +72,62 @@ fn accept_of(key: &HeaderValue) -> String {
 /// Relays frames both ways until both sides have ended; `account` is the request's, and is closed with the byte counts.
 pub(crate) async fn relay(agent: Stream, ahead: Bytes, origin: Upgraded, mut account: Observed) {
     let sent = account.sent();
-    let (mut agent_reads, mut agent_writes) = tokio::io::split(agent);
-    let (mut origin_reads, mut origin_writes) = tokio::io::split(origin);
-    let up = async {
-        if !ahead.is_empty() {
-            sent.fetch_add(ahead.len() as u64, std::sync::atomic::Ordering::Relaxed);
-            origin_writes.write_all(&ahead).await?;
-        }
-        pump(&mut agent_reads, &mut origin_writes, |n| {
-            sent.fetch_add(n as u64, std::sync::atomic::Ordering::Relaxed);
-        })
-        .await
+    let count_sent = |n: usize| {
+        sent.fetch_add(n as u64, Ordering::Relaxed);
     };
-    let down = pump(&mut origin_reads, &mut agent_writes, |n| account.received(n));
-    // A side that fails ends the other; a side that merely finishes leaves it to say its last words.
-    let _ = tokio::try_join!(up, down);
+    let ends = Ends { agent, ahead, origin, last_words: LAST_WORDS };
+    join(ends, count_sent, |n| account.received(n)).await;
     account.finished();
 }
 
+/// What a relay stands between.
+struct Ends<A, O> {
+    agent: A,
+    /// Already read from the agent.
+    ahead: Bytes,
+    origin: O,
+    /// How long a side may be silent when the other has ended.
+    last_words: Duration,
+}
+
+async fn join<A, O>(ends: Ends<A, O>, mut count_up: impl FnMut(usize), count_down: impl FnMut(usize))
+where
+    A: AsyncRead + AsyncWrite,
+    O: AsyncRead + AsyncWrite,
+{
+    let Ends { agent, ahead, origin, last_words } = ends;
+    let (mut agent_reads, mut agent_writes) = tokio::io::split(agent);
+    let (mut origin_reads, mut origin_writes) = tokio::io::split(origin);
+    let alone = Alone { since: CancellationToken::new(), last_words };
+    let up = async {
+        if !ahead.is_empty() {
+            origin_writes.write_all(&ahead).await?;
+            origin_writes.flush().await?;
+            count_up(ahead.len());
+        }
+        pump(&mut agent_reads, &mut origin_writes, &alone, count_up).await
+    };
+    let down = pump(&mut origin_reads, &mut agent_writes, &alone, count_down);
+    // A side that fails ends the other; a side that merely finishes leaves it to say its last words.
+    let _ = tokio::try_join!(up, down);
+}
+
+/// Copies until `from` ends, or falls silent after the other direction has ended.
 async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
+    alone: &Alone,
     mut count: impl FnMut(usize),
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; RELAY_BUFFER];
     loop {
-        let n = from.read(&mut buffer).await?;
+        let n = tokio::select! {
+            biased;
+            n = from.read(&mut buffer) => n?,
+            () = alone.silence() => 0,
+        };
         if n == 0 {
+            alone.since.cancel();
             return to.shutdown().await;
         }
         to.write_all(buffer.get(..n).unwrap_or_default()).await?;
@@ -100,5 +136,54 @@ async fn pump(
     }
 }
 
+/// Told to the direction that is left when the other has ended.
+struct Alone {
+    since: CancellationToken,
+    last_words: Duration,
+}
+
+impl Alone {
+    async fn silence(&self) {
+        self.since.cancelled().await;
+        tokio::time::sleep(self.last_words).await;
+    }
+}
+
 /// One TLS record: what arrives together is passed on together.
 const RELAY_BUFFER: usize = 16 * 1024;
+
+/// An origin that never closes must not keep a connection whose agent is gone.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_origin_that_never_closes_does_not_keep_the_relay() {
+        let (mut agent, near_agent) = tokio::io::duplex(64);
+        let (mut origin, near_origin) = tokio::io::duplex(64);
+        let (mut up, mut down) = (0, 0);
+        let ends = Ends {
+            agent: near_agent,
+            ahead: Bytes::from_static(b"ahead"),
+            origin: near_origin,
+            last_words: Duration::from_millis(200),
+        };
+        let relay = join(ends, |n| up += n, |n| down += n);
+        let talk = async {
+            agent.write_all(b"last").await.unwrap();
+            agent.shutdown().await.unwrap();
+            origin.write_all(b"more").await.unwrap();
+            let mut said = Vec::new();
+            agent.read_to_end(&mut said).await.unwrap();
+            assert_eq!(said, b"more");
+        };
+        tokio::join!(relay, talk);
+        let mut heard = Vec::new();
+        origin.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"aheadlast");
+        assert_eq!((up, down), (9, 4));
+    }
+}

@@ -20,7 +20,8 @@ pub(crate) struct Pool(Mutex<HashMap<(SessionId, Origin), Arc<Bucket>>>);
 pub(crate) struct Bucket {
     /// Last in, first out: the warmest connection first, the others may go idle.
     idle: Mutex<Vec<Http1>>,
-    http2: Mutex<Option<Http2>>,
+    /// With the moment it was last asked for.
+    http2: Mutex<Option<(Http2, Instant)>>,
     /// Only one request at a time finds out whether the origin speaks HTTP/2 (single flight).
     pub(crate) negotiating: tokio::sync::Mutex<Spoken>,
 }
@@ -54,10 +55,10 @@ impl Pool {
         });
     }
 
-    /// Closes connections that have idled too long, and forgets buckets nobody holds.
-    pub(crate) fn sweep(&self) {
+    /// Closes connections that have idled too long by `now`, and forgets buckets nobody holds.
+    pub(crate) fn sweep(&self, now: Instant) {
         lock(&self.0).retain(|_, bucket| {
-            bucket.sweep();
+            bucket.sweep(now);
             Arc::strong_count(bucket) > 1 || !bucket.is_empty()
         });
     }
@@ -85,12 +86,15 @@ impl Bucket {
 
     /// The shared HTTP/2 connection, if one is open.
     pub(crate) fn http2(&self) -> Option<Http2> {
-        lock(&self.http2).clone()
+        let mut http2 = lock(&self.http2);
+        let (connection, asked) = http2.as_mut()?;
+        *asked = Instant::now();
+        Some(connection.clone())
     }
 
     /// Replaces or forgets the shared HTTP/2 connection.
     pub(crate) fn set_http2(&self, connection: Option<Http2>) {
-        *lock(&self.http2) = connection;
+        *lock(&self.http2) = connection.map(|connection| (connection, Instant::now()));
     }
 
     fn clear(&self) {
@@ -98,9 +102,11 @@ impl Bucket {
         self.set_http2(None);
     }
 
-    fn sweep(&self) {
-        lock(&self.idle)
-            .retain_mut(|connection| connection.idle_since.elapsed() < IDLE_TIMEOUT && connection.is_ready());
+    fn sweep(&self, now: Instant) {
+        let is_fresh = |since: Instant| now.duration_since(since) < IDLE_TIMEOUT;
+        lock(&self.idle).retain_mut(|connection| is_fresh(connection.idle_since) && connection.is_ready());
+        // Streams still open keep their connection until they end; without one it closes now.
+        lock(&self.http2).take_if(|(_, asked)| !is_fresh(*asked));
     }
 
     fn is_empty(&self) -> bool {
@@ -121,3 +127,30 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// More idle connections than this to one origin serve nobody.
 const MAX_IDLE: usize = 32;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::upstream::dial::Dialed;
+
+    #[tokio::test]
+    async fn an_idle_http2_connection_is_closed_and_its_bucket_forgotten() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialed = Dialed::Plain(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let mut origin = h2::server::handshake(listener.accept().await.unwrap().0);
+        let (pool, session) = (Pool::default(), SessionId::parse("7f3a9c21").unwrap());
+        let origin_name = clauderon_core::host::Authority::parse("a.test").unwrap();
+        let bucket = pool.bucket(&session, &origin_name.origin(clauderon_core::host::Scheme::Https));
+        bucket.set_http2(Some(Http2::open(dialed).await.unwrap()));
+        pool.sweep(Instant::now());
+        assert!(bucket.http2().is_some());
+        drop(bucket);
+        pool.sweep(Instant::now() + IDLE_TIMEOUT);
+        assert!(lock(&pool.0).is_empty());
+        let mut served = std::pin::Pin::new(&mut origin).await.unwrap();
+        assert!(!matches!(served.accept().await, Some(Ok(_))));
+    }
+}
