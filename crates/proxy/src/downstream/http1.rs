@@ -144,6 +144,7 @@ impl Http1<'_> {
         let asked = Asked::new(request.method(), request.version());
         let is_connect = request.method() == Method::CONNECT;
         let request = self.with_body(request, framing);
+        self.interim.begin(asked.version);
         // Pinned where it is made: it is large, and every move would copy it whole.
         let answering = pin!(self.connection.answer(request, &self.interim));
         let answer = await_answer(&self.inbound, answering, &self.interim).await;
@@ -170,10 +171,20 @@ impl Http1<'_> {
 
     /// Whether the rest of an unread request body is small enough to be read away, so that the connection can stay.
     fn can_skip_body(&self, expects_continue: bool) -> bool {
+        // As long as the origin reads, every byte is its own.
+        let unread = !self.body_is_held();
         let inbound = &mut *lock(&self.inbound);
-        while matches!(inbound.decoder.decode(&mut inbound.wire.read), Ok(Decoded::Data(_) | Decoded::Trailers(_))) {}
+        while unread
+            && matches!(inbound.decoder.decode(&mut inbound.wire.read), Ok(Decoded::Data(_) | Decoded::Trailers(_)))
+        {
+        }
         inbound.decoder.is_done()
             || (!expects_continue && inbound.decoder.remaining().is_some_and(|left| left <= MAX_SKIPPED_BODY))
+    }
+
+    /// Whether somebody still holds the request's body, and may read from the connection.
+    fn body_is_held(&self) -> bool {
+        Arc::strong_count(&self.inbound) > 1
     }
 
     async fn reply(&self, asked: Asked, reply: Reply, close: bool) -> Next {
@@ -185,7 +196,7 @@ impl Http1<'_> {
         let close = close || framing == ReplyFraming::Close;
         encode_head(lock(&self.inbound).wire.tail(), parts.status, &parts.headers, framing, close);
         match write_body(&self.inbound, body, framing).await {
-            Ok(()) if close || !self.skip_body().await => Next::Close,
+            Ok(()) if close || self.body_is_held() || !self.skip_body().await => Next::Close,
             Ok(()) => Next::Request,
             // A broken answer must not look complete: no last chunk, no close_notify.
             Err(Broken) => {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use clauderon_core::config::Limits;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::stream::Stream;
@@ -41,10 +41,14 @@ pub(crate) async fn serve(connection: Arc<Connection>, stream: Stream) {
                 continue;
             }
             () = connection.revoked() => return,
-            () = poll_fn(|cx| idle.poll(cx)), if !closing => {
+            () = poll_fn(|cx| idle.poll(cx)) => {
                 idle.restart();
                 // A long answer keeps its connection; only one without any stream is idle.
                 if open.load(Ordering::Relaxed) == 0 {
+                    if closing {
+                        // It was asked to leave, and does not even answer the ping that goes with that.
+                        return;
+                    }
                     closing = true;
                     http2.graceful_shutdown();
                 }
@@ -79,6 +83,8 @@ fn builder(limits: &Limits) -> Builder {
 async fn exchange(connection: Arc<Connection>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let (request, upload) = with_body(request);
     let interim = Interim::default();
+    interim.begin(request.version());
+    let is_head = request.method() == Method::HEAD;
     let mut answering = pin!(connection.answer(request, &interim));
     let answer = poll_fn(|cx| {
         let answer = answering.as_mut().poll(cx);
@@ -96,7 +102,7 @@ async fn exchange(connection: Arc<Connection>, request: Request<RecvStream>, mut
     });
     match answer.await {
         Some(Answer::Reply(reply)) => tokio::select! {
-            () = send(*reply, &mut respond) => {}
+            () = send(*reply, &mut respond, is_head) => {}
             () = connection.revoked() => respond.send_reset(Reason::CANCEL),
         },
         // CONNECT inside a tunnel is refused by the connection, so this cannot be an accepted one.
@@ -108,10 +114,14 @@ async fn exchange(connection: Arc<Connection>, request: Request<RecvStream>, mut
     }
 }
 
-async fn send(reply: Reply, respond: &mut SendResponse<Bytes>) {
-    let (mut parts, body) = reply.response.into_parts();
+async fn send(reply: Reply, respond: &mut SendResponse<Bytes>, is_head: bool) {
+    let (mut parts, mut body) = reply.response.into_parts();
     parts.version = http::Version::HTTP_2;
-    let ended = body.is_end_stream();
+    if is_head {
+        // RFC 9110 § 9.3.2: the head is all of the answer, our own refusals included.
+        body.finished();
+    }
+    let ended = is_head || body.is_end_stream();
     if let Ok(stream) = respond.send_response(Response::from_parts(parts, ()), ended)
         && !ended
     {
