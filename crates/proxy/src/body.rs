@@ -158,6 +158,8 @@ impl HttpBody for Observed {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(exchange) = &mut self.exchange {
             match &frame {
+                // Nothing comes after trailers, and not everyone asks.
+                Some(Ok(frame)) if frame.is_trailers() => exchange.complete(),
                 Some(Ok(frame)) => exchange.count_response(frame.data_ref().map_or(0, Bytes::len)),
                 Some(Err(error)) => exchange.fail(error.as_ref()),
                 None => exchange.complete(),

@@ -23,6 +23,24 @@ impl Deadline {
         self.since = Instant::now();
     }
 
+    /// As [`Self::poll`], but begins anew whenever `progress` has grown since the last time: a long upload is no slow answer.
+    pub(crate) fn poll_stalled(
+        &mut self,
+        cx: &mut Context<'_>,
+        seen: &mut u64,
+        progress: impl Fn() -> u64,
+    ) -> Poll<()> {
+        loop {
+            ready!(self.poll(cx));
+            let now = progress();
+            if now == *seen {
+                return Poll::Ready(());
+            }
+            *seen = now;
+            self.restart();
+        }
+    }
+
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.sleep.as_mut().poll(cx));

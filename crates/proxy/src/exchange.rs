@@ -13,6 +13,7 @@ use clauderon_core::session::Session;
 
 use crate::audit::{AuditLog, AuditUnavailable, Pending};
 use crate::session::{Seat, Turn};
+use crate::upstream::failure::in_short;
 
 /// The account of one request. Dropping it writes its record: there is no way past the audit log.
 pub(crate) struct Exchange {
@@ -148,7 +149,7 @@ impl Exchange {
     /// Notes that the answer broke off.
     pub(crate) fn fail(&mut self, error: &(dyn std::error::Error + 'static)) {
         if let Some(record) = &mut self.record {
-            record.error.get_or_insert_with(|| format!("the answer broke off: {error}"));
+            record.error.get_or_insert_with(|| format!("the answer broke off: {}", in_short(error)));
         }
         self.complete();
     }

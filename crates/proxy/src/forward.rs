@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::host::{Origin, Scheme};
 use clauderon_core::inject::Injected;
-use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
+use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri, Version};
@@ -19,6 +19,7 @@ use crate::headers;
 use crate::interim::Interim;
 use crate::snapshot::Snapshot;
 use crate::upstream::dial::{Alpn, dial};
+use crate::upstream::failure::{causes, in_short};
 use crate::upstream::http1::{Http1, Unanswered as Unanswered1, Upgraded, send_upgrade, unsound};
 use crate::upstream::http2::{Http2, Unanswered as Unanswered2};
 use crate::upstream::pool::{Bucket, Spoken};
@@ -59,8 +60,9 @@ impl Route<'_> {
         let http2_wanted = parts.version == Version::HTTP_2 && self.origin.scheme == Scheme::Https;
         let spare = (body.is_end_stream() && parts.method.is_idempotent()).then(|| parts.clone());
         let mut request = Request::from_parts(parts, Counted::new(body, self.sent.clone()));
-        for _ in 0..MAX_TRIES {
-            let (upstream, reused) = self.connection(http2_wanted).await?;
+        for tried in 0..MAX_TRIES {
+            // Where one pooled connection was dead the others may be too: the next try takes none of them.
+            let (upstream, reused) = self.connection(http2_wanted, tried > 0).await?;
             match self.try_send(upstream, reused, request).await {
                 Outcome::Answered(response) => return Ok(*response),
                 Outcome::Unused(unused) => request = *unused,
@@ -108,7 +110,7 @@ impl Route<'_> {
         hyper::ext::on_informational(&mut request, move |response| {
             interim.push(response.status(), response.headers().clone());
         });
-        match connection.send(request, self.bucket, || self.sent.load(Ordering::Relaxed)).await {
+        match connection.send(request, self.bucket, || self.progress()).await {
             Ok(response) => Outcome::Answered(Box::new(response)),
             Err(Unanswered1::TimedOut) => Outcome::Failed(self.timed_out()),
             Err(Unanswered1::Unsound(why)) => Outcome::Failed(self.unsound(why)),
@@ -124,7 +126,7 @@ impl Route<'_> {
             Err(denial) => return Outcome::Failed(denial),
         };
         let limit = self.snapshot.settings.upstream.response_timeout;
-        match connection.send(request, self.interim, limit).await {
+        match connection.send(request, self.interim, limit, || self.progress()).await {
             Ok(response) => Outcome::Answered(Box::new(response)),
             Err(Unanswered2::TimedOut) => Outcome::Failed(self.timed_out()),
             Err(Unanswered2::NotSent(request)) => {
@@ -142,22 +144,16 @@ impl Route<'_> {
     }
 
     /// A pooled connection or a new one, and whether it was used before.
-    async fn connection(&self, http2_wanted: bool) -> Result<(Upstream, bool), Denial> {
+    async fn connection(&self, http2_wanted: bool, anew: bool) -> Result<(Upstream, bool), Denial> {
         if !http2_wanted {
-            return Ok(match self.bucket.take_http1() {
-                Some(idle) => (Upstream::Http1(idle), true),
-                None => (Upstream::Http1(self.dial_http1().await?), false),
-            });
+            return self.connection1(anew).await;
         }
-        let mut spoken = self.bucket.negotiating.lock().await;
+        let mut spoken = self.negotiating().await?;
         match (*spoken, self.bucket.http2()) {
             (Spoken::Http2, Some(open)) if open.is_ready().await => return Ok((Upstream::Http2(open), true)),
             (Spoken::Http1, _) => {
                 drop(spoken);
-                if let Some(idle) = self.bucket.take_http1() {
-                    return Ok((Upstream::Http1(idle), true));
-                }
-                return Ok((Upstream::Http1(self.dial_http1().await?), false));
+                return self.connection1(anew).await;
             }
             _ => {}
         }
@@ -170,6 +166,21 @@ impl Route<'_> {
         }
         *spoken = Spoken::Http1;
         Ok((Upstream::Http1(self.open_http1(io).await?), false))
+    }
+
+    async fn connection1(&self, anew: bool) -> Result<(Upstream, bool), Denial> {
+        match if anew { None } else { self.bucket.take_http1() } {
+            Some(idle) => Ok((Upstream::Http1(idle), true)),
+            None => Ok((Upstream::Http1(self.dial_http1().await?), false)),
+        }
+    }
+
+    /// Waits while another request finds out what the origin speaks, but no longer than finding out may take.
+    async fn negotiating(&self) -> Result<tokio::sync::MutexGuard<'_, Spoken>, Denial> {
+        let limit = self.snapshot.settings.upstream.connect_timeout;
+        let message = || format!("{} did not answer within {limit:?} (connecting)", self.origin.host);
+        let locked = tokio::time::timeout(limit, self.bucket.negotiating.lock()).await;
+        locked.map_err(|_| Denial::new(DenialCode::UpstreamTimeout, message()))
     }
 
     async fn dial_http1(&self) -> Result<Http1, Denial> {
@@ -187,9 +198,20 @@ impl Route<'_> {
         let (mut parts, body) = request.into_parts();
         let authority = self.origin.authority();
         headers::fit_version(&mut parts.headers, version, &authority);
+        // hyper takes a GET without a declared length for one without a body, and would drop it.
+        if version == Version::HTTP_11 && !body.is_end_stream() && body.size_hint().exact().is_none() {
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        } else {
+            parts.headers.remove(TRANSFER_ENCODING);
+        }
         parts.version = version;
         parts.uri = target(&parts, self.origin, &authority)?;
         Ok(Request::from_parts(parts, body))
+    }
+
+    /// Body bytes sent so far.
+    fn progress(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     fn timed_out(&self) -> Denial {
@@ -207,9 +229,7 @@ impl Route<'_> {
         if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<BodyRefused>()) {
             return Denial::new(DenialCode::MalformedRequest, refused.0.clone());
         }
-        // The innermost cause says what happened; the outer ones only where in the library.
-        let cause = causes(error).last().map(ToString::to_string).unwrap_or_default();
-        let message = format!("{} broke off or did not answer in HTTP: {cause}", self.origin.host);
+        let message = format!("{} broke off or did not answer in HTTP: {}", self.origin.host, in_short(error));
         Denial::new(DenialCode::UpstreamProtocol, message)
     }
 }
@@ -229,12 +249,6 @@ fn closed_early(error: &hyper::Error) -> bool {
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|io| matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe));
     error.is_incomplete_message() || error.is_canceled() || error.is_closed() || reset
-}
-
-fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
 }
 
 /// A stale connection may be followed by another stale one, hardly by a third.

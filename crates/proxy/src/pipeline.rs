@@ -9,13 +9,14 @@ use clauderon_core::facts::Facts;
 use clauderon_core::host::Origin;
 use clauderon_core::inject::{self, Injected, Plan};
 use clauderon_core::policy::{decide, settle};
-use http::Request;
 use http::request::Parts;
+use http::{Request, Version};
 
 use crate::Proxy;
 use crate::body::Body;
 use crate::buffer;
 use crate::connection::Reply;
+use crate::downstream::head::check_http2;
 use crate::exchange::Exchange;
 use crate::forward::Route;
 use crate::headers;
@@ -56,6 +57,9 @@ async fn attempt(
     let session = snapshot.sessions.by_id(&call.seat.id).ok_or_else(session_ended)?;
     exchange.of_session(session);
 
+    if parts.version == Version::HTTP_2 {
+        check_http2(&parts, &snapshot.settings.limits)?;
+    }
     let origin = call.target.agree(&parts)?;
     let upgrade = websocket::asks(&parts)?;
     headers::strip_request(&mut parts.headers);

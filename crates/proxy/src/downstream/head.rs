@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use clauderon_core::config::Limits;
 use clauderon_core::denial::{Denial, DenialCode};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 /// A complete request head and how its body is framed.
@@ -89,10 +90,7 @@ fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Denial> {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Ok(_) => return Err(malformed("a request head that ends early")),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Denial::new(
-                DenialCode::HeadTooLarge,
-                format!("more than {} header fields", limits.max_fields),
-            ));
+            return Err(too_many_fields(limits));
         }
         Err(error) => return Err(malformed(format!("not an HTTP/1 request: {error}"))),
     }
@@ -101,7 +99,7 @@ fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Denial> {
         .map_err(|_| malformed("a method that is no token"))?;
     let uri = parse_target(head, parsed.path.unwrap_or_default(), &method, limits)?;
     let headers = parse_fields(head, parsed.headers)?;
-    let framing = framing(&headers, version)?;
+    let framing = framing(&headers, version).map_err(malformed)?;
     check_host(&headers, version)?;
     let keep_alive = version == Version::HTTP_11 && !lists(&headers, "close");
     let expects_continue = headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -115,8 +113,7 @@ fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Denial> {
 
 fn parse_target(head: &Bytes, target: &str, method: &Method, limits: &Limits) -> Result<Uri, Denial> {
     if target.len() > limits.max_target_bytes {
-        let text = format!("a request target of {} bytes; the limit is {}", target.len(), limits.max_target_bytes);
-        return Err(Denial::new(DenialCode::TargetTooLong, text));
+        return Err(target_too_long(target.len(), limits));
     }
     // `#` has no place in a request target (RFC 9112 § 3.2), and the URI parser would silently cut there.
     if target.bytes().any(|b| b == b'#' || !(0x21..0x7f).contains(&b)) {
@@ -146,26 +143,36 @@ fn parse_fields(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderM
     Ok(headers)
 }
 
-/// RFC 9112 § 6.3, with every case a recipient might "repair" refused.
-fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Denial> {
+/// RFC 9112 § 6.3, with every case a recipient might "repair" refused; an error says what is ambiguous.
+pub(crate) fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, &'static str> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     match (codings.next(), lengths.next()) {
         (None, None) => Ok(Framing::None),
-        (Some(_), Some(_)) => Err(malformed("both Transfer-Encoding and Content-Length")),
-        (Some(_), None) if version != Version::HTTP_11 => Err(malformed("Transfer-Encoding in HTTP/1.0")),
+        (Some(_), Some(_)) => Err("both Transfer-Encoding and Content-Length"),
+        (Some(_), None) if version != Version::HTTP_11 => Err("Transfer-Encoding in HTTP/1.0"),
         (Some(coding), None) => {
             let only_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-            only_chunked
-                .then_some(Framing::Chunked)
-                .ok_or_else(|| malformed("a Transfer-Encoding other than `chunked`"))
+            only_chunked.then_some(Framing::Chunked).ok_or("a Transfer-Encoding other than `chunked`")
         }
         (None, Some(length)) => {
             let only_one = lengths.next().is_none();
             let length = only_one.then(|| decimal(length.as_bytes())).flatten();
-            length.map(Framing::Length).ok_or_else(|| malformed("a Content-Length that is not one plain number"))
+            length.map(Framing::Length).ok_or("a Content-Length that is not one plain number")
         }
     }
+}
+
+/// Holds a head that came over HTTP/2 to what HTTP/1 ones are held to; the rest its codec has seen to.
+pub(crate) fn check_http2(parts: &Parts, limits: &Limits) -> Result<(), Denial> {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.max_target_bytes {
+        return Err(target_too_long(target, limits));
+    }
+    if parts.headers.len() > limits.max_fields {
+        return Err(too_many_fields(limits));
+    }
+    framing(&parts.headers, Version::HTTP_2).map(drop).map_err(malformed)
 }
 
 /// A decimal number as RFC 9110 § 8.6 spells it: digits, nothing else, and no overflow.
@@ -194,6 +201,15 @@ pub(crate) fn lists(headers: &HeaderMap, option: &str) -> bool {
 /// A request that cannot be read one way only.
 pub(crate) fn malformed(what: impl std::fmt::Display) -> Denial {
     Denial::new(DenialCode::MalformedRequest, format!("malformed request: {what}"))
+}
+
+fn target_too_long(len: usize, limits: &Limits) -> Denial {
+    let text = format!("a request target of {len} bytes; the limit is {}", limits.max_target_bytes);
+    Denial::new(DenialCode::TargetTooLong, text)
+}
+
+fn too_many_fields(limits: &Limits) -> Denial {
+    Denial::new(DenialCode::HeadTooLarge, format!("more than {} header fields", limits.max_fields))
 }
 
 fn too_large(buffer: &[u8], limits: &Limits) -> Denial {

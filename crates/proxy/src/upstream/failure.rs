@@ -41,6 +41,24 @@ pub(crate) enum DialError {
     Proxy { target: String, proxy: String, fault: ProxyFault },
 }
 
+/// What went wrong on a connection, in the library's words and never the peer's: those may hold anything, a secret included.
+///
+/// The innermost cause says what happened; the outer ones only where in the library.
+pub(crate) fn in_short(error: &(dyn std::error::Error + 'static)) -> String {
+    let cause = causes(error).last().unwrap_or(error);
+    match cause.downcast_ref::<h2::Error>().and_then(h2::Error::reason) {
+        Some(reason) => reason.description().to_owned(),
+        None => cause.to_string(),
+    }
+}
+
+/// An error and what caused it, outermost first.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
 /// What the time ran out in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {

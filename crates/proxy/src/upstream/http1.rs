@@ -8,7 +8,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -21,6 +20,7 @@ use super::pool::Bucket;
 use crate::BoxError;
 use crate::body::{Body, Counted};
 use crate::deadline::Deadline;
+use crate::downstream::head::framing;
 
 /// A connection that can take one request at a time.
 pub(crate) struct Http1 {
@@ -82,16 +82,7 @@ impl Http1 {
                     closed = driver.as_mut().poll(cx).is_ready();
                 }
             }
-            while deadline.poll(cx).is_ready() {
-                let now = progress();
-                if now == seen {
-                    return Poll::Ready(None);
-                }
-                // A long upload is not a slow answer.
-                seen = now;
-                deadline.restart();
-            }
-            Poll::Pending
+            deadline.poll_stalled(cx, &mut seen, &progress).map(|()| None)
         });
         match answer.await {
             None => Err(Unanswered::TimedOut),
@@ -121,13 +112,7 @@ impl Http1 {
 
 /// What another reader might frame otherwise, and hyper lets pass (RFC 9112 § 6.3).
 pub(crate) fn unsound<B>(response: &Response<B>) -> Option<&'static str> {
-    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
-    let coding = codings.next()?;
-    if response.headers().contains_key(CONTENT_LENGTH) {
-        return Some("both Content-Length and Transfer-Encoding");
-    }
-    let plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-    (!plain).then_some("a transfer coding other than `chunked`")
+    framing(response.headers(), response.version()).err()
 }
 
 fn unasked_switch<B>(response: &Response<B>) -> Option<&'static str> {
@@ -182,7 +167,11 @@ impl HttpBody for AnswerBody {
             }
             frame = Pin::new(&mut self.incoming).poll_frame(cx);
         }
-        let ended = matches!(frame, Poll::Ready(None)) || (frame.is_ready() && self.incoming.is_end_stream());
+        let ended = match &frame {
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || self.incoming.is_end_stream(),
+            Poll::Ready(frame) => frame.is_none(),
+            Poll::Pending => false,
+        };
         if ended {
             self.give_back();
         }

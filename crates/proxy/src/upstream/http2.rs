@@ -1,6 +1,7 @@
 //! HTTP/2 toward an origin: one connection for all of a session's streams (RFC 9113).
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use http::{Request, Response};
 use http_body::Body as _;
 
 use super::dial::Dialed;
+use super::failure::in_short;
 use crate::body::{Body, Counted};
+use crate::deadline::Deadline;
 use crate::h2_body::{self, ReceivedBody};
 use crate::interim::Interim;
 
@@ -26,7 +29,7 @@ pub(crate) enum Unanswered {
     NotSent(Box<Request<Counted>>),
     /// The stream failed. `refused` when the origin says that it did nothing (RFC 9113 § 8.7).
     Failed { error: h2::Error, refused: bool },
-    /// No answer within the limit.
+    /// Neither answer nor progress within the limit.
     TimedOut,
 }
 
@@ -43,6 +46,7 @@ impl Http2 {
         let (sender, connection) = builder.handshake(io).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
+                let error = in_short(&error);
                 tracing::debug!(%error, "an HTTP/2 connection to an origin ended");
             }
         });
@@ -61,6 +65,7 @@ impl Http2 {
         request: Request<Counted>,
         interim: &Interim,
         limit: Duration,
+        progress: impl Fn() -> u64,
     ) -> Result<Response<Body>, Unanswered> {
         let Ok(mut sender) = self.sender.ready().await else { return Err(Unanswered::NotSent(Box::new(request))) };
         let (parts, body) = request.into_parts();
@@ -70,14 +75,18 @@ impl Http2 {
         if !ended {
             tokio::spawn(h2_body::send(stream, body));
         }
+        let (mut deadline, mut seen) = (Deadline::new(limit), 0);
         let answer = poll_fn(|cx| {
             while let Poll::Ready(Some(Ok(response))) = answering.poll_informational(cx) {
                 let (parts, ()) = response.into_parts();
                 interim.push(parts.status, parts.headers);
             }
-            std::pin::Pin::new(&mut answering).poll(cx)
+            match Pin::new(&mut answering).poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending => deadline.poll_stalled(cx, &mut seen, &progress).map(|()| None),
+            }
         });
-        let response = tokio::time::timeout(limit, answer).await.map_err(|_| Unanswered::TimedOut)?;
+        let response = answer.await.ok_or(Unanswered::TimedOut)?;
         let (parts, stream) = response.map_err(Unanswered::failed)?.into_parts();
         let body = if stream.is_end_stream() {
             Body::Empty
