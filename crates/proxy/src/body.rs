@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use crate::downstream::body1::FORBIDDEN_TRAILERS;
 use crate::downstream::http1::IncomingBody;
 use crate::downstream::http2::UploadedBody;
 use crate::exchange::Exchange;
@@ -155,7 +156,7 @@ impl HttpBody for Observed {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).map(|frame| frame.map(strip_trailers));
         if let Some(exchange) = &mut self.exchange {
             match &frame {
                 // Nothing comes after trailers, and not everyone asks.
@@ -175,6 +176,15 @@ impl HttpBody for Observed {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Takes out of an answer's trailers what its head may not hold either, or must hold to count (RFC 9110 § 6.5.1).
+fn strip_trailers(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        crate::headers::strip_response(trailers);
+        FORBIDDEN_TRAILERS.iter().for_each(|name| drop(trailers.remove(name)));
+    }
+    frame
 }
 
 impl Drop for Observed {

@@ -128,7 +128,11 @@ impl Route<'_> {
         let limit = self.snapshot.settings.upstream.response_timeout;
         match connection.send(request, self.interim, limit, || self.progress()).await {
             Ok(response) => Outcome::Answered(Box::new(response)),
-            Err(Unanswered2::TimedOut) => Outcome::Failed(self.timed_out()),
+            Err(Unanswered2::TimedOut) => {
+                // Perhaps the way there is dead and nobody said so: no later request shall wait on it as well.
+                self.bucket.set_http2(None);
+                Outcome::Failed(self.timed_out())
+            }
             Err(Unanswered2::NotSent(request)) => {
                 self.bucket.set_http2(None);
                 Outcome::Unused(request)

@@ -61,7 +61,7 @@ async fn attempt(
         check_http2(&parts, &snapshot.settings.limits)?;
     }
     let origin = call.target.agree(&parts)?;
-    let upgrade = websocket::asks(&parts)?;
+    let upgrade = websocket::asks(&parts, &body)?;
     headers::strip_request(&mut parts.headers);
     let facts = Facts::of(&parts, &origin, upgrade.is_some());
     target::name(exchange.record(), &facts, &snapshot.rules);

@@ -14,18 +14,20 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Version};
+use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::body::Observed;
+use crate::body::{Body, Observed};
 use crate::downstream::head::{lists, malformed};
 use crate::downstream::stream::Stream;
 use crate::forward::Route;
 use crate::respond::Answered;
 use crate::upstream::http1::Upgraded;
 
-/// The key of a WebSocket handshake; `None` for requests that stay in HTTP. Any other upgrade is refused.
-pub(crate) fn asks(parts: &Parts) -> Result<Option<HeaderValue>, Denial> {
+/// The key of a WebSocket handshake; `None` for requests that stay in HTTP. Any other upgrade is refused, and so is a body
+/// ahead of the frames: what is left of it would be taken for some.
+pub(crate) fn asks(parts: &Parts, body: &Body) -> Result<Option<HeaderValue>, Denial> {
     let mut protocols = parts.headers.get_all(UPGRADE).iter();
     let Some(protocol) = protocols.next().filter(|_| parts.version == Version::HTTP_11) else { return Ok(None) };
     if !lists(&parts.headers, "upgrade") {
@@ -37,6 +39,9 @@ pub(crate) fn asks(parts: &Parts) -> Result<Option<HeaderValue>, Denial> {
         let harmless = protocol.as_bytes().eq_ignore_ascii_case(b"h2c");
         let refused = || Denial::new(DenialCode::UpgradeNotAllowed, "only upgrades to WebSocket are forwarded");
         return if harmless { Ok(None) } else { Err(refused()) };
+    }
+    if !body.is_end_stream() {
+        return Err(malformed("a WebSocket handshake with a body"));
     }
     let version = parts.headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     let key = parts.headers.get(SEC_WEBSOCKET_KEY).filter(|_| version && parts.method == Method::GET);

@@ -175,7 +175,7 @@ fn parse_trailers(block: &Bytes) -> Result<HeaderMap, Denial> {
         let name =
             HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("a trailer name that is no token"))?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| malformed("control characters in a trailer"))?;
-        if is_forbidden_trailer(&name) {
+        if FORBIDDEN_TRAILERS.contains(&name) {
             return Err(malformed(format!("`{name}` among the trailers")));
         }
         trailers.append(name, value);
@@ -184,9 +184,8 @@ fn parse_trailers(block: &Bytes) -> Result<HeaderMap, Denial> {
 }
 
 /// Fields that framing, routing or authentication is decided by must not come late (RFC 9110 § 6.5.1).
-pub(crate) fn is_forbidden_trailer(name: &HeaderName) -> bool {
-    [AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING].contains(name)
-}
+pub(crate) static FORBIDDEN_TRAILERS: [HeaderName; 7] =
+    [AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING];
 
 /// Room for sixteen digits and an extension nobody has a use for.
 const MAX_CHUNK_LINE: usize = 256;

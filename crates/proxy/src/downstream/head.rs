@@ -172,6 +172,10 @@ pub(crate) fn check_http2(parts: &Parts, limits: &Limits) -> Result<(), Denial> 
     if parts.headers.len() > limits.max_fields {
         return Err(too_many_fields(limits));
     }
+    let asterisk = parts.uri.path() == "*" && parts.method == Method::OPTIONS;
+    if !parts.uri.path().starts_with('/') && !asterisk && parts.method != Method::CONNECT {
+        return Err(malformed("a path that does not begin with a slash"));
+    }
     framing(&parts.headers, Version::HTTP_2).map(drop).map_err(malformed)
 }
 

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use clauderon_core::config::Limits;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
-use http::{Method, Request, Response};
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::stream::Stream;
@@ -117,6 +118,10 @@ async fn exchange(connection: Arc<Connection>, request: Request<RecvStream>, mut
 async fn send(reply: Reply, respond: &mut SendResponse<Bytes>, is_head: bool) {
     let (mut parts, mut body) = reply.response.into_parts();
     parts.version = http::Version::HTTP_2;
+    if parts.status == StatusCode::NO_CONTENT {
+        // RFC 9110 § 8.6 forbids it, and HTTP/2 clients reset the stream over it.
+        parts.headers.remove(CONTENT_LENGTH);
+    }
     if is_head {
         // RFC 9110 § 9.3.2: the head is all of the answer, our own refusals included.
         body.finished();

@@ -149,3 +149,25 @@ async fn until_headers(wire: &mut clauderon_testkit::bytes::Wire) {
         }
     }
 }
+
+#[tokio::test]
+async fn trailers_lose_what_heads_lose() {
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nAlt-Svc: h3=\":443\"\r\nContent-Length: 9\r\nX-Sum: 1\r\n\r\n";
+    let origin = saying(answer).await;
+    let rig = Rig::new(&[&origin]).await;
+    let reply = rig.agent.wire().await.exchange(GET).await.unwrap();
+    assert_eq!(reply.trailers, [("x-sum".to_owned(), "1".to_owned())]);
+}
+
+#[tokio::test]
+async fn an_empty_answer_over_http2_declares_no_length() {
+    let script = |mut wire: clauderon_testkit::bytes::Wire| async move {
+        while wire.request().await.is_some() {
+            wire.send("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    };
+    let origin = Origin::https("a.test").h1_only().script(script).start().await;
+    let rig = Rig::new(&[&origin]).await;
+    let answered = rig.agent.h2("a.test").await.get("/").await;
+    assert_eq!((answered.status.as_u16(), answered.field("content-length")), (204, None));
+}

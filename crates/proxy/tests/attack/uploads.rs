@@ -175,3 +175,12 @@ async fn a_long_upload_over_http2_is_no_slow_answer() {
     });
     assert_eq!(answered.status, 200);
 }
+
+#[tokio::test]
+async fn a_websocket_handshake_with_a_body_is_refused() {
+    let origin = Origin::http("a.test").reply("/*", "ok").start().await;
+    let rig = Rig::new(&[&origin]).await;
+    let request = "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(rig.agent.wire().await.exchange(request).await.unwrap().status(), 400);
+    assert_eq!(origin.log().count(), 0);
+}
