@@ -14,6 +14,7 @@ use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use tokio::sync::Notify;
 
 use crate::Proxy;
 use crate::body::{Body, Observed};
@@ -40,11 +41,20 @@ pub(crate) struct Connection {
 /// What a connection is for.
 enum Role {
     /// As accepted: proxy requests, CONNECT, and, on TCP, the daemon's own service.
-    Front { caller: Caller, place: Mutex<Option<Place>> },
+    Front(Front),
     /// Inside an accepted tunnel.
     Tunnel { tunnel: TunnelOrigin, seat: Arc<Seat>, _place: Place },
     /// Inside a tunnel that cannot be: every request gets the same answer.
     Refusing { denial: Denial, seat: Option<Arc<Seat>> },
+}
+
+/// A connection as accepted.
+struct Front {
+    caller: Caller,
+    /// Among those of the session it calls as; taken when that is known, and handed on to the tunnel it becomes.
+    place: Mutex<Option<Place>>,
+    /// Told when the place changes.
+    settled: Notify,
 }
 
 /// How a caller on a listener is known.
@@ -88,10 +98,11 @@ pub(crate) struct Tunnel {
 impl Connection {
     /// A connection just accepted; the answer to its requests when its session has too many.
     pub(crate) fn accepted(proxy: &Arc<Proxy>, caller: Caller, drain: &Drain) -> Result<Self, Box<Self>> {
-        let connection = Self::new(proxy, drain, Role::Front { caller, place: Mutex::default() });
-        if let Role::Front { caller: Caller::Socket(id), place } = &connection.role {
+        let front = Front { caller, place: Mutex::default(), settled: Notify::new() };
+        let connection = Self::new(proxy, drain, Role::Front(front));
+        if let Role::Front(front @ Front { caller: Caller::Socket(id), .. }) = &connection.role {
             let seat = proxy.seats.of(id);
-            if let Err(denial) = connection.settle(place, &seat) {
+            if let Err(denial) = front.settle(&seat, connection.limits()) {
                 return Err(Box::new(Self::refusing(proxy, denial, seat, drain)));
             }
         }
@@ -101,7 +112,8 @@ impl Connection {
     /// The inside of a tunnel to `origin`.
     pub(crate) fn tunnel(proxy: &Arc<Proxy>, origin: Origin, tunnel: Tunnel, drain: &Drain) -> Self {
         let bucket = proxy.pool.bucket(&tunnel.seat.id, &origin);
-        let inside = TunnelOrigin { authority: origin.authority(), host: origin.host.to_string().into(), origin, bucket };
+        let inside =
+            TunnelOrigin { authority: origin.authority(), host: origin.host.to_string().into(), origin, bucket };
         Self::new(proxy, drain, Role::Tunnel { tunnel: inside, seat: tunnel.seat, _place: tunnel.place })
     }
 
@@ -133,8 +145,8 @@ impl Connection {
     pub(crate) async fn revoked(&self) {
         match &self.role {
             Role::Tunnel { seat, .. } | Role::Refusing { seat: Some(seat), .. } => seat.revoked.cancelled().await,
-            Role::Front { place, .. } if let Some(seat) = seat_of(place) => seat.revoked.cancelled().await,
-            Role::Front { .. } | Role::Refusing { seat: None, .. } => std::future::pending().await,
+            Role::Front(front) => front.revoked().await,
+            Role::Refusing { seat: None, .. } => std::future::pending().await,
         }
     }
 
@@ -146,14 +158,10 @@ impl Connection {
                 pipeline::handle(call, request).await
             }
             Role::Refusing { denial, seat } => self.deny(denial, seat.as_ref(), &request),
-            Role::Front { caller, place } if request.method() == Method::CONNECT => {
-                return self.connect(caller, place, &request);
-            }
-            Role::Front { caller, place } if request.uri().scheme().is_some() => {
-                self.absolute(caller, place, request, interim).await
-            }
-            Role::Front { caller: Caller::Tcp { .. }, .. } => self.local(request).await,
-            Role::Front { caller: Caller::Socket(id), .. } => {
+            Role::Front(front) if request.method() == Method::CONNECT => return self.connect(front, &request),
+            Role::Front(front) if request.uri().scheme().is_some() => self.absolute(front, request, interim).await,
+            Role::Front(Front { caller: Caller::Tcp { .. }, .. }) => self.local(request).await,
+            Role::Front(Front { caller: Caller::Socket(id), .. }) => {
                 let denial = malformed("a session's socket speaks proxy requests only").hint(PROXY_HINT);
                 self.deny(&denial, Some(&self.proxy.seats.of(id)), &request)
             }
@@ -166,8 +174,8 @@ impl Connection {
         let seat = match &self.role {
             Role::Tunnel { seat, .. } => Some(seat.clone()),
             Role::Refusing { seat, .. } => seat.clone(),
-            Role::Front { caller: Caller::Socket(id), .. } => Some(self.proxy.seats.of(id)),
-            Role::Front { caller: Caller::Tcp { .. }, .. } => None,
+            Role::Front(Front { caller: Caller::Socket(id), .. }) => Some(self.proxy.seats.of(id)),
+            Role::Front(Front { caller: Caller::Tcp { .. }, .. }) => None,
         };
         let mut exchange = self.proxy.exchange(seat.as_ref());
         if let Role::Tunnel { tunnel, .. } = &self.role {
@@ -177,21 +185,16 @@ impl Connection {
         respond::deny(denial, exchange)
     }
 
-    fn connect(&self, caller: &Caller, place: &Mutex<Option<Place>>, request: &Request<Body>) -> Answer {
-        match self.accept_connect(caller, place, request) {
+    fn connect(&self, front: &Front, request: &Request<Body>) -> Answer {
+        match self.accept_connect(front, request) {
             Ok(tunnel) => Answer::Connect(tunnel),
             Err((denial, seat)) => Answer::Reply(Box::new(self.deny(&denial, seat.as_ref(), request))),
         }
     }
 
-    fn accept_connect(
-        &self,
-        caller: &Caller,
-        place: &Mutex<Option<Place>>,
-        request: &Request<Body>,
-    ) -> Result<Tunnel, (Denial, Option<Arc<Seat>>)> {
+    fn accept_connect(&self, front: &Front, request: &Request<Body>) -> Result<Tunnel, (Denial, Option<Arc<Seat>>)> {
         let snapshot = self.proxy.snapshot();
-        let session = self.identify(caller, request.headers(), &snapshot).map_err(|denial| (denial, None))?;
+        let session = self.identify(&front.caller, request.headers(), &snapshot).map_err(|denial| (denial, None))?;
         let seat = self.proxy.seats.of(&session.id);
         let refuse = |denial| (denial, Some(seat.clone()));
         if !request.body().is_end_stream() {
@@ -204,40 +207,23 @@ impl Connection {
         let port = target.port.ok_or_else(|| refuse(malformed("a CONNECT target without a port")))?;
         let origin = target.clone().origin(Scheme::Https);
         policy::check_host(&origin, session, &snapshot.settings.policy).map_err(refuse)?;
-        self.settle(place, &seat).map_err(refuse)?;
-        let place = lock(place).take().expect("the connection was just given a place");
+        front.settle(&seat, self.limits()).map_err(refuse)?;
+        let place = front.place().take().expect("the connection was just given a place");
         Ok(Tunnel { seat: seat.clone(), target, port, place })
     }
 
-    async fn absolute(
-        &self,
-        caller: &Caller,
-        place: &Mutex<Option<Place>>,
-        request: Request<Body>,
-        interim: &Interim,
-    ) -> Reply {
+    async fn absolute(&self, front: &Front, request: Request<Body>, interim: &Interim) -> Reply {
         let session =
-            self.identify(caller, request.headers(), &self.proxy.snapshot()).map(|session| session.id.clone());
+            self.identify(&front.caller, request.headers(), &self.proxy.snapshot()).map(|session| session.id.clone());
         let seat = match session {
             Ok(id) => self.proxy.seats.of(&id),
             Err(denial) => return self.deny(&denial, None, &request),
         };
-        if let Err(denial) = self.settle(place, &seat) {
+        if let Err(denial) = front.settle(&seat, self.limits()) {
             return self.deny(&denial, Some(&seat), &request);
         }
         let call = Call { proxy: &self.proxy, seat: &seat, target: Target::Absolute, interim };
         pipeline::handle(call, request).await
-    }
-
-    /// Gives the connection a place among those of `seat`'s session, which it keeps until it ends or calls as another.
-    fn settle(&self, place: &Mutex<Option<Place>>, seat: &Arc<Seat>) -> Result<(), Denial> {
-        let mut place = lock(place);
-        if place.as_ref().is_none_or(|place| !Arc::ptr_eq(place.seat(), seat)) {
-            let limit = self.limits().max_connections_per_session;
-            let too_many = || Denial::new(DenialCode::TooBusy, "the session has too many connections");
-            *place = Some(seat.take_place(limit).ok_or_else(too_many)?);
-        }
-        Ok(())
     }
 
     /// The daemon's own service; its requests go nowhere, so they are not audited.
@@ -291,12 +277,36 @@ impl Connection {
     }
 }
 
-fn seat_of(place: &Mutex<Option<Place>>) -> Option<Arc<Seat>> {
-    lock(place).as_ref().map(|place| place.seat().clone())
-}
+impl Front {
+    /// Gives the connection a place among those of `seat`'s session, which it keeps until it ends or calls as another.
+    fn settle(&self, seat: &Arc<Seat>, limits: &Limits) -> Result<(), Denial> {
+        let mut place = self.place();
+        if place.as_ref().is_none_or(|place| !Arc::ptr_eq(place.seat(), seat)) {
+            let too_many = || Denial::new(DenialCode::TooBusy, "the session has too many connections");
+            *place = Some(seat.take_place(limits.max_connections_per_session).ok_or_else(too_many)?);
+            self.settled.notify_waiters();
+        }
+        Ok(())
+    }
 
-fn lock(place: &Mutex<Option<Place>>) -> MutexGuard<'_, Option<Place>> {
-    place.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ends when the session does that the connection calls as, whenever that became known.
+    async fn revoked(&self) {
+        loop {
+            let settled = self.settled.notified();
+            let seat = self.place().as_ref().map(|place| place.seat().clone());
+            match seat {
+                None => settled.await,
+                Some(seat) => tokio::select! {
+                    () = seat.revoked.cancelled() => return,
+                    () = settled => {}
+                },
+            }
+        }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// `Basic name:token` (RFC 7617).

@@ -45,12 +45,7 @@ async fn a_tunnel_takes_one_place() {
 
 #[tokio::test]
 async fn an_evicted_session_is_cut_off_amid_a_plain_answer() {
-    let script = |mut wire: Wire| async move {
-        wire.request().await;
-        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n").await;
-        wire.rest().await;
-    };
-    let origin = Origin::http("a.test").script(script).start().await;
+    let origin = silent().await;
     let rig = Rig::new(&[&origin]).await;
     let mut wire = rig.agent.wire().await;
     wire.send(GET).await;
@@ -76,4 +71,28 @@ async fn an_idle_http2_client_that_answers_no_ping_is_closed() {
     let mut wire = rig.agent.tls("a.test", &["h2"]).await;
     wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
     within("the connection's end", wire.rest()).await;
+}
+
+#[tokio::test]
+async fn a_session_known_by_its_token_is_cut_off_as_well() {
+    let origin = silent().await;
+    let rig = Rig::new(&[&origin]).await;
+    let mut wire = rig.tcp().await;
+    // The connection is well under way before it is known whose it is.
+    assert_eq!(wire.exchange("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap().status(), 200);
+    let authorization = rig.authorization();
+    wire.send(format!("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n{authorization}\r\n")).await;
+    wire.until(b"ok\r\n").await.unwrap();
+    rig.proxy.evict(&rig.session);
+    assert_eq!(wire.rest().await, b"");
+}
+
+/// An origin that begins every answer and ends none.
+async fn silent() -> Origin {
+    let script = |mut wire: Wire| async move {
+        wire.request().await;
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n").await;
+        wire.rest().await;
+    };
+    Origin::http("a.test").script(script).start().await
 }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use clauderon_core::access::AccessMode;
 use clauderon_core::config::Settings;
 use clauderon_core::credential::CredentialName;
+use clauderon_core::digest;
 use clauderon_core::host::Authority;
 use clauderon_core::placeholder::PlaceholderTable;
 use clauderon_core::rule::RuleSet;
@@ -20,6 +21,7 @@ use clauderon_proxy::tls::ca::Issuer;
 use clauderon_proxy::tls::client::{UpstreamTls, load_roots};
 use clauderon_proxy::{LocalBody, LocalService, Proxy, ProxyParts, drain, tls};
 use clauderon_testkit::agent::Agent;
+use clauderon_testkit::bytes::Wire;
 use clauderon_testkit::ca::TestCa;
 use clauderon_testkit::origin::Origin;
 use clauderon_testkit::sightings::Sightings;
@@ -27,10 +29,12 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
 /// What every origin of GitHub's must get, and no agent may see.
 pub(crate) const SECRET: &str = "ghp_0123456789abcdefREAL";
+
+const TOKEN: &str = "a session's token";
 
 /// A running proxy.
 pub(crate) struct Rig {
@@ -40,6 +44,7 @@ pub(crate) struct Rig {
     log: AuditLog,
     home: TempDir,
     signal: Option<drain::Signal>,
+    drain: drain::Drain,
 }
 
 impl Rig {
@@ -74,11 +79,25 @@ impl Rig {
         let socket = home.path().join("proxy.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (signal, drain) = drain::channel();
-        let (served, id) = (proxy.clone(), session.clone());
-        tokio::spawn(async move { served.serve_unix(listener, id, drain).await });
+        let (served, id, drained) = (proxy.clone(), session.clone(), drain.clone());
+        tokio::spawn(async move { served.serve_unix(listener, id, drained).await });
         let nowhere = "127.0.0.1:9".parse().unwrap();
         let agent = Agent::proxy(nowhere, issuer.certificate_pem(), &Sightings::default()).through_socket(socket);
-        Self { agent, proxy, session, log, home, signal: Some(signal) }
+        Self { agent, proxy, session, log, home, signal: Some(signal), drain }
+    }
+
+    /// A connection to a TCP listener.
+    pub(crate) async fn tcp(&self) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (proxy, drain) = (self.proxy.clone(), self.drain.clone());
+        tokio::spawn(async move { proxy.serve_tcp(listener, drain).await });
+        Wire::connect(address).await
+    }
+
+    /// What the session sends to be known on TCP.
+    pub(crate) fn authorization(&self) -> String {
+        self.agent.clone().authorized("attack", TOKEN).proxy_authorization()
     }
 
     /// Stops the proxy; whether everything had ended within `limit`.
@@ -116,7 +135,7 @@ fn snapshot(settings: Settings, id: &SessionId, mode: AccessMode, home: &Path) -
     let name = SessionName::parse("attack").unwrap();
     let session = Session { id: id.clone(), name, mode, credentials: None, allow_hosts: None };
     let mut sessions = Sessions::default();
-    sessions.insert(Arc::new(session), []);
+    sessions.insert(Arc::new(session), [digest::sha256(&[TOKEN.as_bytes()])]);
     let mut placeholders = PlaceholderTable::default();
     placeholders.insert_all(id, &CredentialName::parse("github").unwrap());
     Snapshot {
