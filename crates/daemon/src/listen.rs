@@ -46,6 +46,7 @@ pub(crate) async fn tcp(ip: IpAddr, port: u16) -> Result<TcpListener, ListenErro
 }
 
 /// Binds the control socket in place of one that a killed daemon left; only for the holder of the home's lock.
+#[expect(clippy::disallowed_methods, reason = "bind takes no mode")]
 pub(crate) fn control(path: &Path) -> Result<UnixListener, ListenError> {
     let bind = || {
         if let Err(error) = std::fs::remove_file(path)

@@ -142,15 +142,16 @@ impl<'t> Look<'t, '_> {
     }
 
     fn authorization(&mut self, value: &[u8]) {
-        let (table, session) = (self.table, self.session);
+        let (table, session, before) = (self.table, self.session, self.seen.len());
         let ours = |text: &str| table.owner(text).is_some_and(|(owner, _)| *owner == session.id);
-        let place = || match Auth::parse(value, ours) {
-            Some(_) => Place::Authorization,
-            None => Place::Header(AUTHORIZATION),
-        };
-        self.collect(value, place);
+        self.collect(value, || Place::Authorization);
         if let Some(inner) = auth::decoded(value) {
-            self.collect(&inner, place);
+            self.collect(&inner, || Place::Authorization);
+        }
+        let seen = self.seen.get_mut(before..).unwrap_or_default();
+        // A swap replaces one: a second, in the scheme or beside it in Basic, would go out.
+        if seen.len() > 1 || Auth::parse(value, ours).is_none() {
+            seen.iter_mut().for_each(|seen| seen.place = Place::Header(AUTHORIZATION));
         }
     }
 

@@ -420,6 +420,15 @@ fn placeholders_that_stray_are_refused_and_not_repeated() {
         ("https://api.github.com/".into(), vec![("authorization", format!("token {foreign}"))]),
         ("https://github.com/o/r/info/refs?service=git-upload-pack".into(), vec![("authorization", basic)]),
         ("https://sentry.io/api/0/x".into(), vec![("authorization", bench.placeholder("sentry") + "\u{20}x")]),
+        ("https://api.github.com/".into(), vec![("authorization", format!("{github} {github}"))]),
+        (
+            "https://github.com/o/r/info/refs?service=git-upload-pack".into(),
+            vec![("authorization", format!("Basic {}", b64(&format!("{github}:{github}"))))],
+        ),
+        (
+            "https://github.com/o/r/info/refs?service=git-upload-pack".into(),
+            vec![("authorization", format!("Basic {}", b64(&format!("u{github}:{github}"))))],
+        ),
         (format!("https://q.example/?other={}", bench.placeholder("keyed")), vec![]),
         ("https://c.example:8443/".into(), vec![("cookie", format!("other={}", bench.placeholder("baked")))]),
     ];

@@ -203,6 +203,7 @@ async fn gone(process: ProcessId, end: Option<watch::Receiver<()>>) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "bind takes no mode; the directory is private meanwhile")]
 fn open_socket(dir: &Path) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     crate::home::private_dir(dir)?;

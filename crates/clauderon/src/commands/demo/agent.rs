@@ -89,6 +89,7 @@ impl<'a> Agent<'a> {
     }
 
     /// CONNECT, then TLS with the session's trust bundle.
+    #[expect(clippy::disallowed_methods, reason = "an agent dials its proxy; no guard stands between them")]
     async fn tunnel(&self) -> Result<TlsStream<TokioIo<hyper::upgrade::Upgraded>>> {
         let stream = TcpStream::connect(self.proxy).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;

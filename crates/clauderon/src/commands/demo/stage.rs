@@ -90,6 +90,7 @@ impl Stage {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a temporary home, private to the demo and gone after it")]
 fn furnish(home: &Path, origin: &Origin, host: &str, secret: &str) -> Result {
     let secrets = home.join("secrets");
     fs::create_dir(&secrets)?;
@@ -106,6 +107,7 @@ fn furnish(home: &Path, origin: &Origin, host: &str, secret: &str) -> Result {
 }
 
 /// The daemon sees nothing of this machine's settings and credentials.
+#[expect(clippy::disallowed_methods, reason = "in the temporary home, gone after the demo")]
 fn spawn(home: &Path) -> Result<Child> {
     let log = fs::File::create(home.join(LOG))?;
     let daemon = Command::new(std::env::current_exe()?)
