@@ -465,6 +465,7 @@ mod tests {
             path: PathPattern::Any,
             shape: Shape::Bearer,
             inject: InjectPolicy::Auto,
+            label: Default::default(),
         };
         let rows = book.rows(&RuleSet::new([rule("b.linear.app"), rule("api.linear.app"), rule("api.linear.app")]));
         assert_eq!(rows.len(), 11);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::host::{Origin, Scheme};
 use clauderon_core::inject::Injected;
-use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri, Version};
@@ -18,9 +18,9 @@ use crate::downstream::http1::BodyRefused;
 use crate::headers;
 use crate::interim::Interim;
 use crate::snapshot::Snapshot;
-use crate::upstream::dial::{Alpn, dial};
+use crate::upstream::dial::{Alpn, Dialed, dial};
 use crate::upstream::failure::{causes, in_short};
-use crate::upstream::http1::{Http1, Unanswered as Unanswered1, Upgraded, send_upgrade, unsound};
+use crate::upstream::http1::{Http1, Unanswered as Unanswered1, Upgraded};
 use crate::upstream::http2::{Http2, Unanswered as Unanswered2};
 use crate::upstream::pool::{Bucket, Spoken};
 
@@ -88,10 +88,7 @@ impl Route<'_> {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         // Without extensions frames stay plain, so that they can be read on the way.
         headers.remove(SEC_WEBSOCKET_EXTENSIONS);
-        let limit = self.snapshot.settings.upstream.response_timeout;
-        let answer = tokio::time::timeout(limit, send_upgrade(connection, request)).await;
-        let answer = answer.map_err(|_| self.timed_out())?.map_err(|error| self.broken(&error))?;
-        unsound(&answer.0).map_or(Ok(answer), |why| Err(self.unsound(why)))
+        connection.upgrade(request).await.map_err(|why| self.unanswered(why))
     }
 
     async fn try_send(&self, upstream: Upstream, reused: bool, request: Request<Counted>) -> Outcome {
@@ -102,21 +99,14 @@ impl Route<'_> {
     }
 
     async fn try_http1(&self, connection: Http1, reused: bool, request: Request<Counted>) -> Outcome {
-        let mut request = match self.fit(request, Version::HTTP_11) {
+        let request = match self.fit(request, Version::HTTP_11) {
             Ok(request) => request,
             Err(denial) => return Outcome::Failed(denial),
         };
-        let interim = self.interim.clone();
-        hyper::ext::on_informational(&mut request, move |response| {
-            interim.push(response.status(), response.headers().clone());
-        });
-        match connection.send(request, self.bucket, || self.progress()).await {
+        match connection.send(request, self.bucket, self.interim, || self.progress()).await {
             Ok(response) => Outcome::Answered(Box::new(response)),
-            Err(Unanswered1::TimedOut) => Outcome::Failed(self.timed_out()),
-            Err(Unanswered1::Unsound(why)) => Outcome::Failed(self.unsound(why)),
-            Err(Unanswered1::Failed(_, Some(unsent))) if reused => Outcome::Unused(unsent),
-            Err(Unanswered1::Failed(error, _)) if reused && closed_early(&error) => Outcome::Stale(self.broken(&error)),
-            Err(Unanswered1::Failed(error, _)) => Outcome::Failed(self.broken(&error)),
+            Err(why @ Unanswered1::Closed(_)) if reused => Outcome::Stale(self.unanswered(why)),
+            Err(why) => Outcome::Failed(self.unanswered(why)),
         }
     }
 
@@ -169,7 +159,7 @@ impl Route<'_> {
             return Ok((Upstream::Http2(connection), false));
         }
         *spoken = Spoken::Http1;
-        Ok((Upstream::Http1(self.open_http1(io).await?), false))
+        Ok((Upstream::Http1(self.open_http1(io)), false))
     }
 
     async fn connection1(&self, anew: bool) -> Result<(Upstream, bool), Denial> {
@@ -189,12 +179,11 @@ impl Route<'_> {
 
     async fn dial_http1(&self) -> Result<Http1, Denial> {
         let io = dial(self.origin, Alpn::Http1Only, self.snapshot, &self.proxy.own_listeners).await?;
-        self.open_http1(io).await
+        Ok(self.open_http1(io))
     }
 
-    async fn open_http1(&self, io: crate::upstream::dial::Dialed) -> Result<Http1, Denial> {
-        let limit = self.snapshot.settings.upstream.response_timeout;
-        Http1::open(io, limit).await.map_err(|error| self.broken(&error))
+    fn open_http1(&self, io: Dialed) -> Http1 {
+        Http1::new(io, self.snapshot.settings.upstream.response_timeout)
     }
 
     /// The same request in the form its version needs (RFC 9112 § 3.2, RFC 9113 § 8.3.1).
@@ -202,12 +191,6 @@ impl Route<'_> {
         let (mut parts, body) = request.into_parts();
         let authority = self.origin.authority();
         headers::fit_version(&mut parts.headers, version, &authority);
-        // hyper takes a GET without a declared length for one without a body, and would drop it.
-        if version == Version::HTTP_11 && !body.is_end_stream() && body.size_hint().exact().is_none() {
-            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        } else {
-            parts.headers.remove(TRANSFER_ENCODING);
-        }
         parts.version = version;
         parts.uri = target(&parts, self.origin, &authority)?;
         Ok(Request::from_parts(parts, body))
@@ -225,8 +208,15 @@ impl Route<'_> {
             .hint("raise `upstream.response_timeout` if the origin is slow by nature")
     }
 
-    fn unsound(&self, why: &str) -> Denial {
-        Denial::new(DenialCode::UpstreamProtocol, format!("{} answered with {why}", self.origin.host))
+    fn unanswered(&self, why: Unanswered1) -> Denial {
+        match why {
+            Unanswered1::Closed(error) | Unanswered1::Broken(error) => self.broken(&error),
+            Unanswered1::Body(error) => self.broken(error.as_ref()),
+            Unanswered1::TimedOut => self.timed_out(),
+            Unanswered1::Unsound(why) => {
+                Denial::new(DenialCode::UpstreamProtocol, format!("{} answered with {why}", self.origin.host))
+            }
+        }
     }
 
     fn broken(&self, error: &(dyn std::error::Error + 'static)) -> Denial {
@@ -245,14 +235,6 @@ fn target(parts: &Parts, origin: &Origin, authority: &str) -> Result<Uri, Denial
     }
     let uri = Uri::builder().scheme(origin.scheme.as_str()).authority(authority).path_and_query(path).build();
     uri.map_err(|_| Denial::new(DenialCode::Internal, "the request target cannot be rebuilt"))
-}
-
-/// Whether an error means that the origin closed before it answered.
-fn closed_early(error: &hyper::Error) -> bool {
-    let reset = causes(error)
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|io| matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe));
-    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || reset
 }
 
 /// A stale connection may be followed by another stale one, hardly by a third.

@@ -48,6 +48,7 @@ mod target;
 pub mod tls;
 mod upstream;
 mod websocket;
+mod wire;
 
 /// The proxy: what all its listeners and connections share.
 pub struct Proxy {

@@ -1,4 +1,4 @@
-//! HTTP/1 request bodies taken out of their framing (RFC 9112 §§ 6, 7), as strictly as their heads.
+//! HTTP/1 bodies taken out of their framing (RFC 9112 §§ 6, 7), as strictly as their heads.
 
 use bytes::{Bytes, BytesMut};
 use clauderon_core::denial::Denial;
@@ -27,6 +27,7 @@ pub enum Decoded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Length(u64),
+    UntilClose,
     ChunkSize,
     ChunkData(u64),
     ChunkEnd,
@@ -46,6 +47,16 @@ impl BodyDecoder {
         })
     }
 
+    /// A decoder for an answer that ends where its connection does.
+    pub fn until_close() -> Self {
+        Self(State::UntilClose)
+    }
+
+    /// Whether the end of input is the end of the body.
+    pub fn ends_at_close(&self) -> bool {
+        self.0 == State::UntilClose
+    }
+
     /// Whether the whole body has been taken.
     pub fn is_done(&self) -> bool {
         self.0 == State::Done
@@ -56,7 +67,12 @@ impl BodyDecoder {
         match self.0 {
             State::Length(n) => Some(n),
             State::Done => Some(0),
-            State::ChunkSize | State::ChunkData(_) | State::ChunkEnd | State::Trailers | State::Broken => None,
+            State::UntilClose
+            | State::ChunkSize
+            | State::ChunkData(_)
+            | State::ChunkEnd
+            | State::Trailers
+            | State::Broken => None,
         }
     }
 
@@ -76,6 +92,8 @@ impl BodyDecoder {
                 State::Done => return Ok(Decoded::End),
                 State::Broken => return Err(malformed("a body that broke its framing")),
                 State::Length(left) | State::ChunkData(left) => return Ok(self.data(left, buffer)),
+                State::UntilClose if buffer.is_empty() => return Ok(Decoded::More),
+                State::UntilClose => return Ok(Decoded::Data(buffer.split().freeze())),
                 State::ChunkSize => match take_line(buffer)? {
                     Some(line) => self.0 = chunk_state(parse_chunk_size(&line)?),
                     None => return Ok(Decoded::More),

@@ -1,6 +1,8 @@
 //! HTTP/1 request heads, read strictly: whatever two readers could frame differently is refused, never repaired
 //! (RFC 9112 §§ 2.2, 3, 5, 6; the attacks are the smuggling literature's).
 
+use std::mem::MaybeUninit;
+
 use bytes::{Bytes, BytesMut};
 use clauderon_core::config::Limits;
 use clauderon_core::denial::{Denial, DenialCode};
@@ -83,10 +85,10 @@ fn find_end(buffer: &[u8], scanned: &mut usize) -> Result<Option<usize>, Denial>
 }
 
 fn parse(head: &Bytes, limits: &Limits) -> Result<Head, Denial> {
-    let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let slots = slots.get_mut(..limits.max_fields.min(MAX_FIELDS)).unwrap_or_default();
-    let mut parsed = httparse::Request::new(slots);
-    match parsed.parse(head) {
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(head, slots) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Ok(_) => return Err(malformed("a request head that ends early")),
         Err(httparse::Error::TooManyHeaders) => {
@@ -131,7 +133,7 @@ fn parse_target(head: &Bytes, target: &str, method: &Method, limits: &Limits) ->
     Ok(uri)
 }
 
-fn parse_fields(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Denial> {
+pub(crate) fn parse_fields(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Denial> {
     let mut headers = HeaderMap::with_capacity(fields.len());
     for field in fields {
         let name =

@@ -15,7 +15,6 @@ use super::body1::{BodyDecoder, Decoded};
 use super::head::{Framing, Head, take_head};
 use super::reply1::{Asked, ReplyFraming, chunk_size, encode_head, encode_interim, encode_switch, encode_trailers};
 use super::stream::{Socket, Stream};
-use super::wire::Wire;
 use crate::BoxError;
 use crate::body::{Body, Observed};
 use crate::connection::{Answer, Connection, Reply, Tunnel};
@@ -23,6 +22,7 @@ use crate::deadline::Deadline;
 use crate::interim::Interim;
 use crate::upstream::http1::Upgraded;
 use crate::websocket;
+use crate::wire::Wire;
 
 /// How an HTTP/1 connection ended.
 pub(crate) enum Ended {
@@ -51,7 +51,7 @@ pub(crate) struct IncomingBody(Shared);
 type Shared = Arc<Mutex<Inbound>>;
 
 struct Inbound {
-    wire: Wire,
+    wire: Wire<Stream>,
     decoder: BodyDecoder,
 }
 

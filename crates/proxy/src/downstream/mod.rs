@@ -6,4 +6,3 @@ pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod reply1;
 pub(crate) mod stream;
-pub(crate) mod wire;

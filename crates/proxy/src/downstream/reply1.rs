@@ -113,7 +113,8 @@ fn status_line(out: &mut BytesMut, status: StatusCode) {
     out.put_slice(b"\r\n");
 }
 
-fn field(out: &mut BytesMut, name: &str, value: &[u8]) {
+/// Writes one field line.
+pub(crate) fn field(out: &mut BytesMut, name: &str, value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.put_slice(name.as_bytes());
     out.put_slice(b": ");

@@ -1,4 +1,4 @@
-//! Buffered bytes of one HTTP/1 connection. An idle connection owns no buffer: reads land in a scratch area of the
+//! Buffered bytes of one HTTP/1 connection, on either side. An idle connection owns no buffer: reads land in a scratch area of the
 //! thread, and only what arrived is kept.
 
 use std::cell::RefCell;
@@ -10,11 +10,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::stream::Stream;
-
 /// The connection's stream with what was read but not yet used, and what is still to be written.
-pub(crate) struct Wire {
-    pub(crate) stream: Stream,
+pub(crate) struct Wire<S> {
+    pub(crate) stream: S,
     /// Read, not yet parsed.
     pub(crate) read: BytesMut,
     /// The peer has ended its input.
@@ -22,8 +20,8 @@ pub(crate) struct Wire {
     write: WriteQueue,
 }
 
-impl Wire {
-    pub(crate) fn new(stream: Stream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream, read: BytesMut::new(), eof: false, write: WriteQueue::default() }
     }
 
@@ -98,7 +96,7 @@ impl WriteQueue {
         self.pieces.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
     }
 
-    fn poll_write(&mut self, stream: Pin<&mut Stream>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, stream: Pin<&mut impl AsyncWrite>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let written = if self.pieces.is_empty() {
             ready!(stream.poll_write(cx, &self.tail))?
         } else {

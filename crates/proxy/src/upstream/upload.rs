@@ -1,0 +1,130 @@
+//! HTTP/1 requests on their way out: one head, one framing (RFC 9112 §§ 3, 6), and the body as it comes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut, BytesMut};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use http_body::Body as _;
+
+use super::dial::Dialed;
+use crate::BoxError;
+use crate::body::Counted;
+use crate::downstream::reply1::{chunk_size, encode_trailers, field};
+use crate::wire::Wire;
+
+/// What of a request is still to be written.
+pub(crate) struct Upload {
+    body: Option<Counted>,
+    /// Bytes that the declared length still owes; `None` when chunked.
+    left: Option<u64>,
+    trailers: HeaderMap,
+    written: bool,
+}
+
+/// Why a request could not be written to its end.
+pub(crate) enum Failure {
+    /// The agent's side broke off or broke its framing.
+    Body(BoxError),
+    /// The origin no longer reads.
+    Io(std::io::Error),
+}
+
+impl Upload {
+    /// Queues a request's head and takes charge of its body.
+    pub(crate) fn begin(wire: &mut Wire<Dialed>, parts: &Parts, body: Counted) -> Self {
+        let empty = body.is_end_stream();
+        let length = if empty { Some(0) } else { body.size_hint().exact() };
+        let says_length = !empty || parts.headers.contains_key(CONTENT_LENGTH) || expects_body(&parts.method);
+        encode_head(wire.tail(), parts, length.filter(|_| says_length), length.is_none());
+        let body = (!empty).then_some(body);
+        Self { body, left: length, trailers: HeaderMap::new(), written: false }
+    }
+
+    /// Whether every byte has been given to the kernel.
+    pub(crate) fn is_done(&self) -> bool {
+        self.written
+    }
+
+    /// Writes on as far as the agent sends and the origin reads.
+    pub(crate) fn poll(&mut self, wire: &mut Wire<Dialed>, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        while let Some(body) = &mut self.body {
+            if wire.queued() >= WRITE_AHEAD {
+                ready!(wire.poll_flush(cx)).map_err(Failure::Io)?;
+            }
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => self.push(wire, frame)?,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Failure::Body(error))),
+                Poll::Ready(None) => self.end(wire)?,
+                Poll::Pending => {
+                    ready!(wire.poll_flush(cx)).map_err(Failure::Io)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+        if !self.written {
+            ready!(wire.poll_flush(cx)).map_err(Failure::Io)?;
+            self.written = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn push(&mut self, wire: &mut Wire<Dialed>, frame: http_body::Frame<bytes::Bytes>) -> Result<(), Failure> {
+        match (frame.into_data(), &mut self.left) {
+            (Ok(data), Some(left)) => {
+                *left = left.checked_sub(data.len() as u64).ok_or_else(|| Failure::Body(MORE.into()))?;
+                wire.push(data);
+            }
+            (Ok(data), None) if !data.is_empty() => {
+                wire.push(chunk_size(data.len()));
+                wire.push(data);
+                wire.push_small(b"\r\n");
+            }
+            (Ok(_), None) => {}
+            (Err(frame), _) => self.trailers = frame.into_trailers().unwrap_or_default(),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, wire: &mut Wire<Dialed>) -> Result<(), Failure> {
+        self.body = None;
+        match self.left {
+            None => encode_trailers(wire.tail(), &self.trailers),
+            Some(0) => {}
+            Some(_) => return Err(Failure::Body(LESS.into())),
+        }
+        Ok(())
+    }
+}
+
+/// Methods whose requests origins expect to have a body, and to say so when it is empty (RFC 9110 § 8.6).
+fn expects_body(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
+}
+
+fn encode_head(out: &mut BytesMut, parts: &Parts, length: Option<u64>, chunked: bool) {
+    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    out.reserve(parts.method.as_str().len() + target.len() + 512);
+    out.put_slice(parts.method.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(target.as_bytes());
+    out.put_slice(b" HTTP/1.1\r\n");
+    for (name, value) in parts.headers.iter().filter(|(name, _)| ![CONTENT_LENGTH, TRANSFER_ENCODING].contains(name)) {
+        field(out, name.as_str(), value.as_bytes());
+    }
+    if let Some(length) = length {
+        field(out, "content-length", length.to_string().as_bytes());
+    }
+    if chunked {
+        field(out, "transfer-encoding", b"chunked");
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// Above this the agent has to wait for the origin (back-pressure).
+const WRITE_AHEAD: usize = 64 * 1024;
+
+const MORE: &str = "the client sent more than its Content-Length";
+const LESS: &str = "the client sent less than its Content-Length";
