@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clauderon_core::audit::AuditRecord;
 use clauderon_core::credential::CredentialName;
@@ -10,6 +10,7 @@ use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::inject::Injected;
 use clauderon_core::policy::Permit;
 use clauderon_core::session::Session;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::audit::{AuditLog, AuditUnavailable, Pending};
 use crate::session::{Seat, Turn};
@@ -22,6 +23,7 @@ pub(crate) struct Exchange {
     record: Option<Box<AuditRecord>>,
     pending: Option<Pending>,
     turn: Option<Turn>,
+    reading: Option<OwnedSemaphorePermit>,
     began: Instant,
     request_bytes: Arc<AtomicU64>,
 }
@@ -58,6 +60,7 @@ impl Exchange {
             record: Some(Box::new(record)),
             pending: None,
             turn: None,
+            reading: None,
             began: Instant::now(),
             request_bytes: Arc::default(),
         }
@@ -96,6 +99,14 @@ impl Exchange {
             record.rule = Some(rule.label());
             record.service = rule.service.clone();
         }
+    }
+
+    /// Waits for leave to hold the request's body in memory until the account is closed.
+    pub(crate) async fn hold_body(&mut self, wait: Duration) -> Result<(), Denial> {
+        let Some(seat) = &self.seat else { return Ok(()) };
+        let too_busy = || Denial::new(DenialCode::TooBusy, "the session has too many request bodies being read");
+        self.reading = Some(seat.take_reading(wait).await.ok_or_else(too_busy)?);
+        Ok(())
     }
 
     /// Takes the session's turn and writes the intent down; only then may anything reach the origin.

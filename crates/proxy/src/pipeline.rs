@@ -69,7 +69,10 @@ async fn attempt(
     let policy = &snapshot.settings.policy;
     let (class, body) = match settle(classify(&facts, &snapshot.rules), session, policy) {
         Classification::Known(class) => (class, body),
-        Classification::NeedsBody(rule) => Box::pin(buffer::classify(rule, &facts, body, call)).await?,
+        Classification::NeedsBody(rule) => {
+            exchange.hold_body(snapshot.settings.limits.header_timeout).await?;
+            Box::pin(buffer::classify(rule, &facts, body, call)).await?
+        }
     };
     let permit = decide(&facts, class, session, &snapshot.rules, policy)?;
     exchange.permitted(&permit);

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use clauderon_core::session::SessionId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Counters, SessionCounters};
@@ -16,6 +18,8 @@ pub(crate) struct Seat {
     pub(crate) revoked: CancellationToken,
     connections: AtomicUsize,
     under_way: AtomicUsize,
+    /// Requests whose bodies may be held in memory.
+    readings: Arc<Semaphore>,
     requests: AtomicU64,
     denials: AtomicU64,
     alarms: AtomicU64,
@@ -65,6 +69,7 @@ impl Seat {
             revoked: CancellationToken::new(),
             connections: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
+            readings: Arc::new(Semaphore::new(MAX_READINGS)),
             requests: AtomicU64::new(0),
             denials: AtomicU64::new(0),
             alarms: AtomicU64::new(0),
@@ -81,6 +86,11 @@ impl Seat {
     pub(crate) fn take_turn(self: &Arc<Self>) -> Option<Turn> {
         let turn = Turn(self.clone());
         (self.under_way.fetch_add(1, Ordering::Relaxed) < MAX_UNDER_WAY).then_some(turn)
+    }
+
+    /// Leave to hold one request's body in memory; `None` if there is none within `wait`.
+    pub(crate) async fn take_reading(&self, wait: Duration) -> Option<OwnedSemaphorePermit> {
+        tokio::time::timeout(wait, self.readings.clone().acquire_owned()).await.ok()?.ok()
     }
 
     pub(crate) fn count_request(&self, denied: bool) {
@@ -115,3 +125,24 @@ impl Drop for Turn {
 
 /// A quarter of what the audit journal can hold at once: one session cannot take the log from the others.
 const MAX_UNDER_WAY: usize = 2048;
+
+/// At 1 MiB each, what a session that stalls its uploads can make the daemon hold.
+const MAX_READINGS: usize = 32;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bodies_held_in_memory_are_few() {
+        let seat = Seat::new(SessionId::parse("7f3a9c21").unwrap());
+        let mut held = Vec::new();
+        for _ in 0..MAX_READINGS {
+            held.push(seat.take_reading(Duration::ZERO).await.unwrap());
+        }
+        assert!(seat.take_reading(Duration::ZERO).await.is_none());
+        held.pop();
+        assert!(seat.take_reading(Duration::ZERO).await.is_some());
+    }
+}

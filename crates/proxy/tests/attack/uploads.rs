@@ -184,3 +184,18 @@ async fn a_websocket_handshake_with_a_body_is_refused() {
     assert_eq!(rig.agent.wire().await.exchange(request).await.unwrap().status(), 400);
     assert_eq!(origin.log().count(), 0);
 }
+
+#[tokio::test]
+async fn a_connection_outlives_its_uploads() {
+    let origin = Origin::http("a.test").reply("/*", "ok").start().await;
+    let rig = Rig::new(&[&origin]).await;
+    let mut wire = rig.agent.wire().await;
+    for framed in ["Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "Content-Length: 5\r\n\r\nhello"] {
+        for _ in 0..3 {
+            let reply =
+                wire.exchange(format!("POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\n{framed}")).await.unwrap();
+            assert_eq!((reply.text().as_str(), reply.head.field("connection")), ("ok", None), "{framed}");
+        }
+    }
+    assert_eq!(origin.log().connections(), 1);
+}
