@@ -9,7 +9,10 @@ use super::head::{Framing, malformed};
 
 /// Takes one body out of the bytes that follow its head.
 #[derive(Debug)]
-pub struct BodyDecoder(State);
+pub struct BodyDecoder {
+    state: State,
+    of_answer: bool,
+}
 
 /// What the next bytes hold.
 #[derive(Debug)]
@@ -40,31 +43,38 @@ enum State {
 impl BodyDecoder {
     /// A decoder for a body with this framing.
     pub fn new(framing: Framing) -> Self {
-        Self(match framing {
+        let state = match framing {
             Framing::None | Framing::Length(0) => State::Done,
             Framing::Length(n) => State::Length(n),
             Framing::Chunked => State::ChunkSize,
-        })
+        };
+        Self { state, of_answer: false }
+    }
+
+    /// The same for an answer: trailer fields that may not stand there are dropped, as RFC 9110 § 6.5.1 asks, not refused.
+    #[must_use]
+    pub fn of_answer(self) -> Self {
+        Self { of_answer: true, ..self }
     }
 
     /// A decoder for an answer that ends where its connection does.
     pub fn until_close() -> Self {
-        Self(State::UntilClose)
+        Self { state: State::UntilClose, of_answer: true }
     }
 
     /// Whether the end of input is the end of the body.
     pub fn ends_at_close(&self) -> bool {
-        self.0 == State::UntilClose
+        self.state == State::UntilClose
     }
 
     /// Whether the whole body has been taken.
     pub fn is_done(&self) -> bool {
-        self.0 == State::Done
+        self.state == State::Done
     }
 
     /// How many body bytes are still to come, where the framing tells.
     pub fn remaining(&self) -> Option<u64> {
-        match self.0 {
+        match self.state {
             State::Length(n) => Some(n),
             State::Done => Some(0),
             State::UntilClose
@@ -81,27 +91,27 @@ impl BodyDecoder {
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Denial> {
         let decoded = self.step(buffer);
         if decoded.is_err() {
-            self.0 = State::Broken;
+            self.state = State::Broken;
         }
         decoded
     }
 
     fn step(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Denial> {
         loop {
-            match self.0 {
+            match self.state {
                 State::Done => return Ok(Decoded::End),
                 State::Broken => return Err(malformed("a body that broke its framing")),
                 State::Length(left) | State::ChunkData(left) => return Ok(self.data(left, buffer)),
                 State::UntilClose if buffer.is_empty() => return Ok(Decoded::More),
                 State::UntilClose => return Ok(Decoded::Data(buffer.split().freeze())),
                 State::ChunkSize => match take_line(buffer)? {
-                    Some(line) => self.0 = chunk_state(parse_chunk_size(&line)?),
+                    Some(line) => self.state = chunk_state(parse_chunk_size(&line)?),
                     None => return Ok(Decoded::More),
                 },
                 State::ChunkEnd => match buffer.get(..2) {
                     Some(b"\r\n") => {
                         let _ = buffer.split_to(2);
-                        self.0 = State::ChunkSize;
+                        self.state = State::ChunkSize;
                     }
                     Some(_) => return Err(malformed("a chunk that is longer than its size")),
                     None if buffer.first().is_some_and(|b| *b != b'\r') => {
@@ -120,7 +130,7 @@ impl BodyDecoder {
         }
         let n = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let rest = left - n as u64;
-        self.0 = match (self.0, rest) {
+        self.state = match (self.state, rest) {
             (State::ChunkData(_), 0) => State::ChunkEnd,
             (State::ChunkData(_), rest) => State::ChunkData(rest),
             (_, 0) => State::Done,
@@ -132,7 +142,7 @@ impl BodyDecoder {
     fn trailers(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Denial> {
         if buffer.starts_with(b"\r\n") {
             let _ = buffer.split_to(2);
-            self.0 = State::Done;
+            self.state = State::Done;
             return Ok(Decoded::End);
         }
         let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else {
@@ -143,8 +153,8 @@ impl BodyDecoder {
             };
         };
         let block = buffer.split_to(end + 4).freeze();
-        self.0 = State::Done;
-        parse_trailers(&block).map(Decoded::Trailers)
+        self.state = State::Done;
+        parse_trailers(&block, self.of_answer).map(Decoded::Trailers)
     }
 }
 
@@ -180,7 +190,7 @@ fn parse_chunk_size(line: &[u8]) -> Result<u64, Denial> {
     size.filter(|_| extension).ok_or_else(|| malformed("a chunk size that is no plain hexadecimal number"))
 }
 
-fn parse_trailers(block: &Bytes) -> Result<HeaderMap, Denial> {
+fn parse_trailers(block: &Bytes, of_answer: bool) -> Result<HeaderMap, Denial> {
     if memchr::memchr_iter(b'\n', block).any(|at| at == 0 || block.get(at - 1) != Some(&b'\r')) {
         return Err(malformed("a trailer line that ends in LF without CR"));
     }
@@ -193,10 +203,13 @@ fn parse_trailers(block: &Bytes) -> Result<HeaderMap, Denial> {
         let name =
             HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("a trailer name that is no token"))?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| malformed("control characters in a trailer"))?;
-        if FORBIDDEN_TRAILERS.contains(&name) {
-            return Err(malformed(format!("`{name}` among the trailers")));
+        match FORBIDDEN_TRAILERS.contains(&name) {
+            false => {
+                trailers.append(name, value);
+            }
+            true if of_answer => {}
+            true => return Err(malformed(format!("`{name}` among the trailers"))),
         }
-        trailers.append(name, value);
     }
     Ok(trailers)
 }
