@@ -97,7 +97,13 @@ impl Queue {
 
     /// Hands a finished line to the writer.
     pub(super) fn push(&self, finished: Finished) {
-        self.lock().orders.finished.push(finished);
+        let mut state = self.lock();
+        state.orders.finished.push(finished);
+        let full = state.orders.finished.len() == FULL_BATCH;
+        drop(state);
+        if full {
+            return self.wake();
+        }
         if self.parked.load(Ordering::SeqCst) && self.parked.swap(false, Ordering::SeqCst) {
             self.wake();
         }
@@ -203,6 +209,8 @@ impl Orders {
     }
 }
 
+/// Lines that are worth waking the writer for.
+const FULL_BATCH: usize = 512;
 /// One system call a second at most, whatever the load.
 const LOOK_EVERY_MS: u64 = 1000;
 /// A few lines' worth.

@@ -167,10 +167,11 @@ fn unavailable(path: &std::path::Path, error: &io::Error) -> AuditUnavailable {
     AuditUnavailable(format!("`{}`: {error}", path.display()))
 }
 
-/// Long enough to gather a batch under load, short enough for a reader of the log not to notice.
-const BATCH_PAUSE: Duration = Duration::from_millis(5);
+/// Every awakening takes a core from a request, so under load the thread is called when a batch is full; the pause only
+/// bounds how long a quiet log's reader waits.
+const BATCH_PAUSE: Duration = Duration::from_millis(50);
 /// After a tenth of a second without work the thread sleeps until it is woken.
-const IDLE_ROUNDS: u32 = 20;
+const IDLE_ROUNDS: u32 = 2;
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 const BATCH_BYTES: usize = 128 * 1024;
 
