@@ -7,7 +7,6 @@ use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::host::{Origin, Scheme};
 use clauderon_core::inject::Injected;
 use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
-use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body::Body as _;
@@ -23,6 +22,7 @@ use crate::upstream::failure::{causes, in_short};
 use crate::upstream::http1::{Http1, Unanswered as Unanswered1, Upgraded};
 use crate::upstream::http2::{Http2, Unanswered as Unanswered2};
 use crate::upstream::pool::{Bucket, Spoken};
+use crate::upstream::upload::Outgoing;
 
 /// Everything that sending needs besides the request.
 pub(crate) struct Route<'a> {
@@ -34,10 +34,13 @@ pub(crate) struct Route<'a> {
     pub(crate) sent: &'a Arc<AtomicU64>,
 }
 
-/// A connection chosen for a request.
+/// What a request that came over HTTP/2 can go out on.
 enum Upstream {
-    Http1(Http1),
     Http2(Http2),
+    /// Just dialled, and the origin did not choose `h2`.
+    First(Http1),
+    /// The origin is known to speak HTTP/1 only.
+    Http1,
 }
 
 /// What came of one try.
@@ -45,8 +48,8 @@ enum Outcome {
     Answered(Box<Response<Body>>),
     /// Nothing of the request was used: it may go out again as it is.
     Unused(Box<Request<Counted>>),
-    /// The connection had been idle and closed under the request.
-    Stale(Denial),
+    /// The origin did nothing with it (RFC 9113 § 8.7).
+    Refused(Denial),
     Failed(Denial),
 }
 
@@ -57,61 +60,75 @@ impl Route<'_> {
     /// refused the stream, or it is idempotent, bodiless, and an idle connection broke before it answered (RFC 9110 § 9.2.2).
     pub(crate) async fn send(&self, injected: Injected, body: Body) -> Result<Response<Body>, Denial> {
         let parts = injected.into_parts();
+        let replayable = body.is_end_stream() && parts.method.is_idempotent();
         let http2_wanted = parts.version == Version::HTTP_2 && self.origin.scheme == Scheme::Https;
-        let spare = (body.is_end_stream() && parts.method.is_idempotent()).then(|| parts.clone());
-        let mut request = Request::from_parts(parts, Counted::new(body, self.sent.clone()));
+        let request = Request::from_parts(parts, Counted::new(body, self.sent.clone()));
+        if http2_wanted {
+            self.send_http2(request, replayable).await
+        } else {
+            self.send_http1(request, replayable).await
+        }
+    }
+
+    async fn send_http1(&self, request: Request<Counted>, replayable: bool) -> Result<Response<Body>, Denial> {
+        let mut outgoing = self.outgoing(request);
         for tried in 0..MAX_TRIES {
             // Where one pooled connection was dead the others may be too: the next try takes none of them.
-            let (upstream, reused) = self.connection(http2_wanted, tried > 0).await?;
-            match self.try_send(upstream, reused, request).await {
+            let (connection, reused) = self.connection1(tried > 0).await?;
+            match connection.send(&mut outgoing, self.bucket, self.interim, || self.progress()).await {
+                Ok(response) => return Ok(response),
+                Err(Unanswered1::Closed(_)) if reused && replayable => {}
+                Err(why) => return Err(self.unanswered(why)),
+            }
+        }
+        Err(self.keeps_closing())
+    }
+
+    async fn send_http2(&self, mut request: Request<Counted>, replayable: bool) -> Result<Response<Body>, Denial> {
+        let spare = replayable.then(|| request_head(&request));
+        for _ in 0..MAX_TRIES {
+            let connection = match self.connection2().await? {
+                Upstream::Http1 => return self.send_http1(request, replayable).await,
+                Upstream::First(connection) => return self.send_first(connection, request).await,
+                Upstream::Http2(connection) => connection,
+            };
+            match self.try_http2(connection, request).await {
                 Outcome::Answered(response) => return Ok(*response),
                 Outcome::Unused(unused) => request = *unused,
                 Outcome::Failed(denial) => return Err(denial),
-                Outcome::Stale(denial) => match &spare {
-                    Some(parts) => {
-                        request = Request::from_parts(parts.clone(), Counted::new(Body::Empty, self.sent.clone()));
-                    }
+                Outcome::Refused(denial) => match &spare {
+                    Some(spare) => request = self.bodiless(spare),
                     None => return Err(denial),
                 },
             }
         }
-        Err(Denial::new(DenialCode::UpstreamProtocol, format!("{} keeps closing its connections", self.origin.host)))
+        Err(self.keeps_closing())
+    }
+
+    /// Sends on a connection that was dialled for HTTP/2 and turned out to speak HTTP/1.
+    async fn send_first(&self, connection: Http1, request: Request<Counted>) -> Result<Response<Body>, Denial> {
+        let mut outgoing = self.outgoing(request);
+        let answer = connection.send(&mut outgoing, self.bucket, self.interim, || self.progress()).await;
+        answer.map_err(|why| self.unanswered(why))
     }
 
     /// Sends a WebSocket handshake on a connection of its own.
     pub(crate) async fn upgrade(&self, injected: Injected) -> Result<(Response<Body>, Option<Upgraded>), Denial> {
         let request = Request::from_parts(injected.into_parts(), Counted::new(Body::Empty, self.sent.clone()));
         let connection = self.dial_http1().await?;
-        let mut request = self.fit(request, Version::HTTP_11)?;
-        let headers = request.headers_mut();
+        let (mut parts, body) = request.into_parts();
+        headers::fit_version(&mut parts.headers, Version::HTTP_11, &self.origin.authority());
+        let headers = &mut parts.headers;
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         // Without extensions frames stay plain, so that they can be read on the way.
         headers.remove(SEC_WEBSOCKET_EXTENSIONS);
-        connection.upgrade(request).await.map_err(|why| self.unanswered(why))
-    }
-
-    async fn try_send(&self, upstream: Upstream, reused: bool, request: Request<Counted>) -> Outcome {
-        match upstream {
-            Upstream::Http1(connection) => self.try_http1(connection, reused, request).await,
-            Upstream::Http2(connection) => self.try_http2(connection, request).await,
-        }
-    }
-
-    async fn try_http1(&self, connection: Http1, reused: bool, request: Request<Counted>) -> Outcome {
-        let request = match self.fit(request, Version::HTTP_11) {
-            Ok(request) => request,
-            Err(denial) => return Outcome::Failed(denial),
-        };
-        match connection.send(request, self.bucket, self.interim, || self.progress()).await {
-            Ok(response) => Outcome::Answered(Box::new(response)),
-            Err(why @ Unanswered1::Closed(_)) if reused => Outcome::Stale(self.unanswered(why)),
-            Err(why) => Outcome::Failed(self.unanswered(why)),
-        }
+        let mut outgoing = Outgoing::new(parts, body);
+        connection.upgrade(&mut outgoing).await.map_err(|why| self.unanswered(why))
     }
 
     async fn try_http2(&self, connection: Http2, request: Request<Counted>) -> Outcome {
-        let request = match self.fit(request, Version::HTTP_2) {
+        let request = match self.fit_http2(request) {
             Ok(request) => request,
             Err(denial) => return Outcome::Failed(denial),
         };
@@ -132,23 +149,17 @@ impl Route<'_> {
                 if error.is_io() || error.is_go_away() {
                     self.bucket.set_http2(None);
                 }
-                if refused { Outcome::Stale(denial) } else { Outcome::Failed(denial) }
+                if refused { Outcome::Refused(denial) } else { Outcome::Failed(denial) }
             }
         }
     }
 
-    /// A pooled connection or a new one, and whether it was used before.
-    async fn connection(&self, http2_wanted: bool, anew: bool) -> Result<(Upstream, bool), Denial> {
-        if !http2_wanted {
-            return self.connection1(anew).await;
-        }
+    /// The shared HTTP/2 connection, a new one, or word that the origin speaks HTTP/1 only.
+    async fn connection2(&self) -> Result<Upstream, Denial> {
         let mut spoken = self.negotiating().await?;
         match (*spoken, self.bucket.http2()) {
-            (Spoken::Http2, Some(open)) if open.is_ready().await => return Ok((Upstream::Http2(open), true)),
-            (Spoken::Http1, _) => {
-                drop(spoken);
-                return self.connection1(anew).await;
-            }
+            (Spoken::Http2, Some(open)) if open.is_ready().await => return Ok(Upstream::Http2(open)),
+            (Spoken::Http1, _) => return Ok(Upstream::Http1),
             _ => {}
         }
         let io = dial(self.origin, Alpn::Http2Allowed, self.snapshot, &self.proxy.own_listeners).await?;
@@ -156,16 +167,17 @@ impl Route<'_> {
             let connection = Http2::open(io).await.map_err(|error| self.broken(&error))?;
             *spoken = Spoken::Http2;
             self.bucket.set_http2(Some(connection.clone()));
-            return Ok((Upstream::Http2(connection), false));
+            return Ok(Upstream::Http2(connection));
         }
         *spoken = Spoken::Http1;
-        Ok((Upstream::Http1(self.open_http1(io)), false))
+        Ok(Upstream::First(self.open_http1(io)))
     }
 
-    async fn connection1(&self, anew: bool) -> Result<(Upstream, bool), Denial> {
+    /// A pooled connection or a new one, and whether it was used before.
+    async fn connection1(&self, anew: bool) -> Result<(Http1, bool), Denial> {
         match if anew { None } else { self.bucket.take_http1() } {
-            Some(idle) => Ok((Upstream::Http1(idle), true)),
-            None => Ok((Upstream::Http1(self.dial_http1().await?), false)),
+            Some(idle) => Ok((idle, true)),
+            None => Ok((self.dial_http1().await?, false)),
         }
     }
 
@@ -186,14 +198,32 @@ impl Route<'_> {
         Http1::new(io, self.snapshot.settings.upstream.response_timeout)
     }
 
-    /// The same request in the form its version needs (RFC 9112 § 3.2, RFC 9113 § 8.3.1).
-    fn fit(&self, request: Request<Counted>, version: Version) -> Result<Request<Counted>, Denial> {
+    /// The request in HTTP/1's form (RFC 9112 § 3.2).
+    fn outgoing(&self, request: Request<Counted>) -> Outgoing {
+        let (mut parts, body) = request.into_parts();
+        headers::fit_version(&mut parts.headers, Version::HTTP_11, &self.origin.authority());
+        Outgoing::new(parts, body)
+    }
+
+    /// The request in HTTP/2's form (RFC 9113 § 8.3.1).
+    fn fit_http2(&self, request: Request<Counted>) -> Result<Request<Counted>, Denial> {
         let (mut parts, body) = request.into_parts();
         let authority = self.origin.authority();
-        headers::fit_version(&mut parts.headers, version, &authority);
-        parts.version = version;
-        parts.uri = target(&parts, self.origin, &authority)?;
+        headers::fit_version(&mut parts.headers, Version::HTTP_2, &authority);
+        parts.version = Version::HTTP_2;
+        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let scheme = self.origin.scheme.as_str();
+        let uri = Uri::builder().scheme(scheme).authority(authority.as_str()).path_and_query(path).build();
+        parts.uri = uri.map_err(|_| Denial::new(DenialCode::Internal, "the request target cannot be rebuilt"))?;
         Ok(Request::from_parts(parts, body))
+    }
+
+    fn bodiless(&self, head: &Request<()>) -> Request<Counted> {
+        head.clone().map(|()| Counted::new(Body::Empty, self.sent.clone()))
+    }
+
+    fn keeps_closing(&self) -> Denial {
+        Denial::new(DenialCode::UpstreamProtocol, format!("{} keeps closing its connections", self.origin.host))
     }
 
     /// Body bytes sent so far.
@@ -228,13 +258,13 @@ impl Route<'_> {
     }
 }
 
-fn target(parts: &Parts, origin: &Origin, authority: &str) -> Result<Uri, Denial> {
-    let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    if parts.version != Version::HTTP_2 {
-        return Ok(Uri::from(path));
-    }
-    let uri = Uri::builder().scheme(origin.scheme.as_str()).authority(authority).path_and_query(path).build();
-    uri.map_err(|_| Denial::new(DenialCode::Internal, "the request target cannot be rebuilt"))
+fn request_head(request: &Request<Counted>) -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    head
 }
 
 /// A stale connection may be followed by another stale one, hardly by a third.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use super::answer::{AnswerHead, take_answer};
 use super::dial::Dialed;
 use super::pool::Bucket;
-use super::upload::{Failure, Upload};
+use super::upload::{Failure, Outgoing, Upload};
 use crate::BoxError;
-use crate::body::{Body, Counted};
+use crate::body::Body;
 use crate::deadline::Deadline;
 use crate::downstream::body1::{BodyDecoder, Decoded};
 use crate::interim::Interim;
@@ -62,7 +62,7 @@ impl Http1 {
     /// Sends a request; the connection goes back to `bucket` when the answer has been read.
     pub(crate) async fn send(
         mut self,
-        request: Request<Counted>,
+        request: &mut Outgoing,
         bucket: &Arc<Bucket>,
         interim: &Interim,
         progress: impl Fn() -> u64,
@@ -77,7 +77,7 @@ impl Http1 {
     /// Sends a request that asks to leave HTTP, on a connection that will serve nothing else.
     pub(crate) async fn upgrade(
         mut self,
-        request: Request<Counted>,
+        request: &mut Outgoing,
     ) -> Result<(Response<Body>, Option<Upgraded>), Unanswered> {
         let (head, upload) = self.exchange(request, &Interim::default(), || 0).await?;
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -90,12 +90,11 @@ impl Http1 {
     /// Writes the request while reading for its answer: an origin may answer before it has read everything.
     async fn exchange(
         &mut self,
-        request: Request<Counted>,
+        request: &mut Outgoing,
         interim: &Interim,
         progress: impl Fn() -> u64,
     ) -> Result<(AnswerHead, Upload), Unanswered> {
-        let (parts, body) = request.into_parts();
-        let mut upload = Upload::begin(&mut self.wire, &parts, body);
+        let mut upload = Upload::begin(&mut self.wire, request);
         let (mut seen, mut gone) = (progress(), None);
         self.deadline.restart();
         let head = poll_fn(|cx| {
@@ -107,7 +106,7 @@ impl Http1 {
                     Poll::Ready(Ok(())) | Poll::Pending => {}
                 }
             }
-            match poll_head(&mut self.wire, &parts.method, interim, cx) {
+            match poll_head(&mut self.wire, &request.method, interim, cx) {
                 Poll::Ready(Err(Unanswered::Closed(error))) => {
                     Poll::Ready(Err(Unanswered::Closed(gone.take().unwrap_or(error))))
                 }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -14,6 +14,15 @@ use crate::BoxError;
 use crate::body::Counted;
 use crate::downstream::reply1::{chunk_size, encode_trailers, field};
 use crate::wire::Wire;
+
+/// A request in its HTTP/1 form. Its head can be sent again; its body, if it has one, only once.
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    head: Bytes,
+    /// The body's length; `None` when chunked.
+    length: Option<u64>,
+    body: Option<Counted>,
+}
 
 /// What of a request is still to be written.
 pub(crate) struct Upload {
@@ -32,15 +41,22 @@ pub(crate) enum Failure {
     Io(std::io::Error),
 }
 
-impl Upload {
-    /// Queues a request's head and takes charge of its body.
-    pub(crate) fn begin(wire: &mut Wire<Dialed>, parts: &Parts, body: Counted) -> Self {
+impl Outgoing {
+    /// Encodes a head whose fields already fit HTTP/1.
+    pub(crate) fn new(parts: Parts, body: Counted) -> Self {
         let empty = body.is_end_stream();
         let length = if empty { Some(0) } else { body.size_hint().exact() };
         let says_length = !empty || parts.headers.contains_key(CONTENT_LENGTH) || expects_body(&parts.method);
-        encode_head(wire.tail(), parts, length.filter(|_| says_length), length.is_none());
-        let body = (!empty).then_some(body);
-        Self { body, left: length, trailers: HeaderMap::new(), written: false }
+        let head = encode_head(&parts, length.filter(|_| says_length), length.is_none());
+        Self { method: parts.method, head, length, body: (!empty).then_some(body) }
+    }
+}
+
+impl Upload {
+    /// Queues a request's head and takes charge of its body.
+    pub(crate) fn begin(wire: &mut Wire<Dialed>, outgoing: &mut Outgoing) -> Self {
+        wire.push(outgoing.head.clone());
+        Self { body: outgoing.body.take(), left: outgoing.length, trailers: HeaderMap::new(), written: false }
     }
 
     /// Whether every byte has been given to the kernel.
@@ -71,7 +87,7 @@ impl Upload {
         Poll::Ready(Ok(()))
     }
 
-    fn push(&mut self, wire: &mut Wire<Dialed>, frame: http_body::Frame<bytes::Bytes>) -> Result<(), Failure> {
+    fn push(&mut self, wire: &mut Wire<Dialed>, frame: http_body::Frame<Bytes>) -> Result<(), Failure> {
         match (frame.into_data(), &mut self.left) {
             (Ok(data), Some(left)) => {
                 *left = left.checked_sub(data.len() as u64).ok_or_else(|| Failure::Body(MORE.into()))?;
@@ -104,9 +120,10 @@ fn expects_body(method: &Method) -> bool {
     [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
-fn encode_head(out: &mut BytesMut, parts: &Parts, length: Option<u64>, chunked: bool) {
+fn encode_head(parts: &Parts, length: Option<u64>, chunked: bool) -> Bytes {
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    out.reserve(parts.method.as_str().len() + target.len() + 512);
+    let mut head = BytesMut::with_capacity(target.len() + 512);
+    let out = &mut head;
     out.put_slice(parts.method.as_str().as_bytes());
     out.put_u8(b' ');
     out.put_slice(target.as_bytes());
@@ -121,6 +138,7 @@ fn encode_head(out: &mut BytesMut, parts: &Parts, length: Option<u64>, chunked: 
         field(out, "transfer-encoding", b"chunked");
     }
     out.put_slice(b"\r\n");
+    head.freeze()
 }
 
 /// Above this the agent has to wait for the origin (back-pressure).
