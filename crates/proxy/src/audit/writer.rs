@@ -22,6 +22,8 @@ pub(super) struct Writer {
     head: Head,
     waiting: VecDeque<Finished>,
     batch: Batch,
+    /// A batch no larger than a whole log file, so that rotation keeps to its size.
+    batch_bytes: usize,
 }
 
 /// Lines that are numbered and on their way; they stay as they are until the file has taken them.
@@ -42,6 +44,7 @@ impl Writer {
     /// Opens the file; a log that merely cannot take lines just now is no error, but leaves the queue refusing.
     pub(super) fn new(options: AuditOptions, queue: Arc<Queue>, head: Head) -> Result<Self, AuditError> {
         let path = options.path.clone();
+        let batch_bytes = usize::try_from(options.rotate_bytes).unwrap_or(usize::MAX).min(BATCH_BYTES);
         let mut file = LogFile::new(options);
         if let Err(source) = file.settle(0, head) {
             match source.kind() {
@@ -51,7 +54,7 @@ impl Writer {
                 _ => return Err(AuditError::Log { path, source }),
             }
         }
-        Ok(Self { queue, file, head, waiting: VecDeque::new(), batch: Batch::default() })
+        Ok(Self { queue, file, head, waiting: VecDeque::new(), batch: Batch::default(), batch_bytes })
     }
 
     /// Writes until the queue closes.
@@ -105,7 +108,7 @@ impl Writer {
 
     /// Numbers waiting lines until the batch is full.
     fn fill(&mut self) {
-        while self.batch.bytes.len() < BATCH_BYTES {
+        while self.batch.bytes.len() < self.batch_bytes {
             let Some(Finished { slot, oversize }) = self.waiting.pop_front() else { return };
             let seq = self.head.seq + 1;
             self.queue.journal().assign(slot, seq);
