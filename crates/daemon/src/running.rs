@@ -65,8 +65,9 @@ impl Daemon {
             book: Arc::clone(&prepared.book),
             audit: audit.clone(),
         });
-        prepared.serve(listeners, &control, &audit, drain)?;
+        // Before anybody can see that the daemon is up: what they change from then on is noticed.
         let watching = keep_current(loader, &prepared);
+        prepared.serve(listeners, &control, &audit, drain)?;
         tracing::info!("clauderon {} listens on {}", env!("CARGO_PKG_VERSION"), control.proxy);
         Ok(Self { home, control, audit, signal, _watching: watching, _lock: lock })
     }
