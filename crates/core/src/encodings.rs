@@ -251,8 +251,8 @@ mod tests {
             let form = forms("ghp_realreal", placeholder);
             let found = form.iter().filter(|f| sent.ends_with(std::str::from_utf8(&f.text).unwrap()));
             let longest = found.max_by_key(|f| f.text.len()).unwrap();
-            let before = &sent[..sent.len() - longest.text.len()];
-            let scrubbed = [before.as_bytes(), &longest.stand_in].concat();
+            let before = &sent.as_bytes()[..sent.len() - longest.text.len()];
+            let scrubbed = [before, &longest.stand_in].concat();
             // Where no padding tells the end from a middle, zeros keep the phase of what may follow.
             let decoded = String::from_utf8(STANDARD.decode(scrubbed).unwrap()).unwrap();
             assert_eq!(decoded.trim_end_matches('0'), format!("{user}:ghp_placeholder_"));

@@ -12,6 +12,7 @@ use clauderon_core::policy::Permit;
 use clauderon_core::session::Session;
 
 use crate::audit::{AuditLog, AuditUnavailable, Pending};
+use crate::scrub::Scrub;
 use crate::session::{Seat, Turn};
 use crate::upstream::failure::in_short;
 
@@ -24,6 +25,8 @@ pub(crate) struct Exchange {
     turn: Option<Turn>,
     began: Instant,
     request_bytes: Arc<AtomicU64>,
+    /// Counts what is taken out of the answer, where a secret went out.
+    scrub: Option<Scrub>,
 }
 
 impl Exchange {
@@ -60,6 +63,7 @@ impl Exchange {
             turn: None,
             began: Instant::now(),
             request_bytes: Arc::default(),
+            scrub: None,
         }
     }
 
@@ -87,8 +91,9 @@ impl Exchange {
         record.credential = permit.rule().map(|rule| rule.credential.shared());
     }
 
-    /// Notes what was put in.
-    pub(crate) fn injected(&mut self, injected: &Injected) {
+    /// Notes what was put in, and what will take it out of the answer.
+    pub(crate) fn injected(&mut self, injected: &Injected, scrub: Option<&Scrub>) {
+        self.scrub = scrub.cloned();
         let record = self.record();
         record.auth_injected = injected.auth_injected();
         record.credential = injected.credential().map(CredentialName::shared);
@@ -159,6 +164,7 @@ impl Exchange {
         let Some(mut record) = self.record.take() else { return };
         record.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         record.request_bytes += self.request_bytes.load(Ordering::Relaxed);
+        record.redactions = self.scrub.as_ref().map_or(0, Scrub::redactions);
         if let Some(seat) = &self.seat {
             seat.count_request(!record.allowed);
         }
