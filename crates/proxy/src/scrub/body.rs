@@ -33,7 +33,7 @@ pub(crate) enum Collected {
     /// All of it.
     Whole(Bytes),
     /// It is not so short after all, or has trailers.
-    Begun(ScrubbedBody),
+    Begun(Box<ScrubbedBody>),
 }
 
 impl ScrubbedBody {
@@ -43,7 +43,7 @@ impl ScrubbedBody {
     }
 
     /// Awaits the body unless it grows beyond `limit` bytes.
-    pub(crate) async fn collect(mut self, limit: usize) -> Result<Collected, BoxError> {
+    pub(crate) async fn collect(mut self: Box<Self>, limit: usize) -> Result<Collected, BoxError> {
         let mut pieces = Pieces::default();
         while let Some(frame) = poll_fn(|cx| self.poll_next(cx)).await {
             match frame?.into_data() {
@@ -55,7 +55,7 @@ impl ScrubbedBody {
         Ok(Collected::Whole(pieces.into_bytes()))
     }
 
-    fn preceded_by(mut self, pieces: Pieces, frame: Frame<Bytes>) -> Self {
+    fn preceded_by(mut self: Box<Self>, pieces: Pieces, frame: Frame<Bytes>) -> Box<Self> {
         self.ready.push_front(frame);
         self.ready.push_front(Frame::data(pieces.into_bytes()));
         self

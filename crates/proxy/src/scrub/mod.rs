@@ -92,12 +92,12 @@ impl Scrub {
     ) -> Result<Response<Body>, Denial> {
         let short = body.size_hint().exact().is_some_and(|length| length <= MAX_AWAITED);
         let may_change = decoder.is_some() || !self.echoes.keeps_length();
-        let scrubbed = ScrubbedBody::new(body, decoder, self.clone());
+        let scrubbed = Box::new(ScrubbedBody::new(body, decoder, self.clone()));
         if !short {
             if may_change {
                 parts.headers.remove(CONTENT_LENGTH);
             }
-            return Ok(Response::from_parts(parts, Body::Scrubbed(Box::new(scrubbed))));
+            return Ok(Response::from_parts(parts, Body::Scrubbed(scrubbed)));
         }
         let collected = scrubbed.collect(MAX_COLLECTED).await.map_err(|error| {
             Denial::new(DenialCode::UpstreamProtocol, format!("the answer of {} broke off: {error}", origin.host))
@@ -109,7 +109,7 @@ impl Scrub {
             }
             Collected::Begun(body) => {
                 parts.headers.remove(CONTENT_LENGTH);
-                Response::from_parts(parts, Body::Scrubbed(Box::new(body)))
+                Response::from_parts(parts, Body::Scrubbed(body))
             }
         })
     }
