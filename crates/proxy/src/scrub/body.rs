@@ -12,6 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::Scrub;
 use super::decode::{Decoder, Step};
+use super::messages::Messages;
 use crate::BoxError;
 use crate::body::Body;
 
@@ -21,6 +22,8 @@ pub(crate) struct ScrubbedBody {
     inner: Body,
     decoder: Option<Decoder>,
     scrubber: Scrubber,
+    /// Nothing is held beyond the end of one of these.
+    messages: Option<Messages>,
     scrub: Scrub,
     ready: VecDeque<Frame<Bytes>>,
     /// Fed and not yet decoded.
@@ -37,9 +40,9 @@ pub(crate) enum Collected {
 }
 
 impl ScrubbedBody {
-    pub(crate) fn new(inner: Body, decoder: Option<Decoder>, scrub: Scrub) -> Self {
+    pub(crate) fn new(inner: Body, decoder: Option<Decoder>, messages: Option<Messages>, scrub: Scrub) -> Self {
         let scrubber = scrub.scrubber();
-        Self { inner, decoder, scrubber, scrub, ready: VecDeque::new(), decoding: false, ended: false }
+        Self { inner, decoder, scrubber, messages, scrub, ready: VecDeque::new(), decoding: false, ended: false }
     }
 
     /// Awaits the body unless it grows beyond `limit` bytes.
@@ -93,10 +96,7 @@ impl ScrubbedBody {
                 self.give(data);
                 self.ended = true;
             }
-            (Ok(data), None) => {
-                let data = self.scrubber.push(&data);
-                self.give(data);
-            }
+            (Ok(data), None) => self.pass(data),
             (Ok(data), Some(decoder)) => {
                 decoder.feed(data);
                 self.decoding = true;
@@ -109,10 +109,7 @@ impl ScrubbedBody {
     fn decode(&mut self) -> Result<(), BoxError> {
         let Some(decoder) = &mut self.decoder else { return Ok(()) };
         match decoder.step()? {
-            Step::Data(data) => {
-                let data = self.scrubber.push(&data);
-                self.give(data);
-            }
+            Step::Data(data) => self.pass(data),
             Step::Working => {}
             Step::Hungry => {
                 self.decoding = false;
@@ -134,6 +131,20 @@ impl ScrubbedBody {
         }
         self.ended = true;
         Ok(())
+    }
+
+    fn pass(&mut self, mut data: Bytes) {
+        while let Some(messages) = self.messages.as_mut().filter(|_| !data.is_empty()) {
+            let clean = match messages.take(&mut data) {
+                (last, true) => self.scrubber.finish(&last),
+                (part, false) => self.scrubber.push(&part),
+            };
+            self.give(clean);
+        }
+        if !data.is_empty() {
+            let clean = self.scrubber.push(&data);
+            self.give(clean);
+        }
     }
 
     fn give(&mut self, data: Bytes) {

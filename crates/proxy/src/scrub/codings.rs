@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, RANGE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A coding that can be taken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,9 @@ impl Coding {
                 codings.push(Self::parse(name).ok_or_else(|| Unknown::named(name))?);
             }
         }
+        if let Some(inner) = headers.get(GRPC_ENCODING).filter(|name| !is_identity(name.as_bytes().trim_ascii())) {
+            return Err(Unknown::named(inner.as_bytes()));
+        }
         if codings.len() > MAX_CODINGS {
             return Err(Unknown(format!("{} content codings at once", codings.len())));
         }
@@ -48,6 +51,10 @@ impl Coding {
 /// Leaves of what a client accepts only the codings that can be taken off again. A part of a body must come as it is: an
 /// encoded part cannot be decoded.
 pub(crate) fn narrow_codings(headers: &mut HeaderMap) {
+    if headers.contains_key(GRPC_ACCEPT_ENCODING) {
+        // Messages encoded each for itself are not taken apart.
+        headers.insert(GRPC_ACCEPT_ENCODING, IDENTITY);
+    }
     if headers.contains_key(RANGE) {
         headers.insert(ACCEPT_ENCODING, IDENTITY);
         return;
@@ -88,6 +95,8 @@ impl fmt::Display for Unknown {
 const MAX_CODINGS: usize = 2;
 
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
@@ -115,6 +124,18 @@ mod tests {
         assert_eq!(narrowed(&["*"], false), "identity");
         assert_eq!(narrowed(&[], false), "");
         assert_eq!(narrowed(&["gzip"], true), "identity");
+    }
+
+    #[test]
+    fn grpc_messages_come_as_they_are() {
+        let mut headers = HeaderMap::new();
+        headers.insert(GRPC_ACCEPT_ENCODING, "gzip, identity".parse().unwrap());
+        narrow_codings(&mut headers);
+        assert_eq!(headers[GRPC_ACCEPT_ENCODING], IDENTITY);
+        headers.insert(GRPC_ENCODING, IDENTITY);
+        assert_eq!(Coding::all(&headers), Ok(vec![]));
+        headers.insert(GRPC_ENCODING, "gzip".parse().unwrap());
+        assert_eq!(Coding::all(&headers).unwrap_err().to_string(), "the content coding `gzip`");
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub(crate) mod body;
 mod codings;
 mod decode;
 pub(crate) mod frames;
+mod messages;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use body::{Collected, ScrubbedBody};
 use codings::Coding;
 pub(crate) use codings::narrow_codings;
 use decode::Decoder;
+use messages::Messages;
 
 /// Takes one request's secret out of all that comes back, and counts how often it was there. Cheap to clone.
 #[derive(Clone)]
@@ -92,7 +94,7 @@ impl Scrub {
     ) -> Result<Response<Body>, Denial> {
         let short = body.size_hint().exact().is_some_and(|length| length <= MAX_AWAITED);
         let may_change = decoder.is_some() || !self.echoes.keeps_length();
-        let scrubbed = Box::new(ScrubbedBody::new(body, decoder, self.clone()));
+        let scrubbed = Box::new(ScrubbedBody::new(body, decoder, Messages::of(&parts.headers), self.clone()));
         if !short {
             if may_change {
                 parts.headers.remove(CONTENT_LENGTH);

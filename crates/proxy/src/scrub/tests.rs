@@ -177,6 +177,25 @@ async fn an_event_is_passed_on_when_it_comes() {
 }
 
 #[tokio::test]
+async fn a_grpc_message_is_whole_before_the_next_comes() {
+    let (messages, incoming) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let frames = stream::unfold(incoming, async |mut incoming| {
+        let data = incoming.recv().await?;
+        Some((Ok::<_, BoxError>(Frame::data(data)), incoming))
+    });
+    let mut answer = Response::new(Body::Local(StreamBody::new(frames).boxed_unsync()));
+    answer.headers_mut().insert("content-type", "application/grpc+proto".parse().unwrap());
+    let mut answer = scrub().answer(answer, &origin()).await.unwrap().into_body();
+    // The message ends as the secret begins; only in the second one does it go on.
+    for (message, expected) in
+        [("\0\0\0\0\x02gh", "\0\0\0\0\x02gh"), ("\0\0\0\0\x28", "\0\0\0\0\x28"), (SECRET, PLACEHOLDER)]
+    {
+        messages.send(message.into()).await.unwrap();
+        assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), expected);
+    }
+}
+
+#[tokio::test]
 async fn fields_and_trailers_are_scrubbed() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-echo", format!("Bearer {SECRET}").parse().unwrap());
