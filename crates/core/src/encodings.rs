@@ -54,7 +54,9 @@ impl Forms {
         self.add(&text, &stand_in);
         let url_safe = |text: &str| Zeroizing::new(text.replace('+', "-").replace('/', "_"));
         self.add(&url_safe(&text), &url_safe(&stand_in));
-        for encode in [percent(RFC3986, UPPER), percent(RFC3986, LOWER), json(SLASH, LOWER), json(DOTNET, UPPER)] {
+        let in_urls = [percent(RFC3986, UPPER), percent(RFC3986, LOWER)];
+        let in_json = [json(SLASH, LOWER), json(GSON, LOWER), json(DOTNET, UPPER)];
+        for encode in in_urls.iter().chain(&in_json) {
             self.add(&encode(&text), &encode(&stand_in));
         }
     }
@@ -99,7 +101,7 @@ fn in_urls() -> impl Iterator<Item = Encode> {
 }
 
 fn in_json() -> impl Iterator<Item = Encode> {
-    let styles = [PLAIN, SLASH, HTML, ASCII, ASCII_SLASH, DOTNET, HTML_QUOTES, NON_WORD, EVERYTHING];
+    let styles = [PLAIN, SLASH, HTML, GSON, ASCII, ASCII_SLASH, TAGS, HTML_QUOTES, DOTNET, NON_WORD, EVERYTHING];
     styles.into_iter().flat_map(|style| [json(style, LOWER), json(style, UPPER)])
 }
 
@@ -179,13 +181,17 @@ const PLAIN: Style = Style { slash: false, unicode: |c| control(c) };
 const SLASH: Style = Style { slash: true, unicode: |c| control(c) };
 /// Go.
 const HTML: Style = Style { slash: false, unicode: |c| control(c) || "<>&\u{2028}\u{2029}".contains(c) };
+/// Gson.
+const GSON: Style = Style { slash: false, unicode: |c| control(c) || "<>&='\u{2028}\u{2029}".contains(c) };
 /// Python, Ruby.
 const ASCII: Style = Style { slash: false, unicode: |c| control(c) || !c.is_ascii() };
 /// PHP.
 const ASCII_SLASH: Style = Style { slash: true, unicode: |c| control(c) || !c.is_ascii() };
 /// .NET.
 const DOTNET: Style = Style { slash: false, unicode: |c| control(c) || !c.is_ascii() || "\"&'+<>`\u{7f}".contains(c) };
-/// PHP with its `JSON_HEX_*` flags, Rails.
+/// PHP with `JSON_HEX_TAG`.
+const TAGS: Style = Style { slash: true, unicode: |c| control(c) || !c.is_ascii() || "<>".contains(c) };
+/// PHP with all its `JSON_HEX_*` flags.
 const HTML_QUOTES: Style = Style { slash: true, unicode: |c| control(c) || !c.is_ascii() || "\"&'<>".contains(c) };
 const NON_WORD: Style = Style { slash: false, unicode: |c| !c.is_ascii_alphanumeric() };
 const EVERYTHING: Style = Style { slash: false, unicode: |_| true };
@@ -251,8 +257,8 @@ mod tests {
             let form = forms("ghp_realreal", placeholder);
             let found = form.iter().filter(|f| sent.ends_with(std::str::from_utf8(&f.text).unwrap()));
             let longest = found.max_by_key(|f| f.text.len()).unwrap();
-            let before = &sent[..sent.len() - longest.text.len()];
-            let scrubbed = [before.as_bytes(), &longest.stand_in].concat();
+            let before = &sent.as_bytes()[..sent.len() - longest.text.len()];
+            let scrubbed = [before, &longest.stand_in].concat();
             // Where no padding tells the end from a middle, zeros keep the phase of what may follow.
             let decoded = String::from_utf8(STANDARD.decode(scrubbed).unwrap()).unwrap();
             assert_eq!(decoded.trim_end_matches('0'), format!("{user}:ghp_placeholder_"));

@@ -7,6 +7,10 @@ use aho_corasick::{AhoCorasick, Input, MatchKind};
 use bytes::{Bytes, BytesMut};
 
 use crate::encodings::{self, Form};
+use crate::placeholder::{self, TokenKind};
+use crate::rule::{Rule, Shape};
+use crate::secret::Secret;
+use crate::session::SessionId;
 
 /// Every form of one secret, ready to be found. Made once per secret and placeholder; streams share it.
 pub struct Echoes {
@@ -28,11 +32,22 @@ pub struct Scrubber {
 }
 
 impl Echoes {
+    /// The forms of a secret that goes out by `rule`; what `session` holds for it will stand in their place.
+    pub fn of(secret: &Secret, rule: &Rule, session: &SessionId) -> Self {
+        let placeholder = placeholder::mint(session, &rule.credential, TokenKind::of(Some(secret)));
+        let whole = secret.expose();
+        match (&rule.shape, whole.split_once(':')) {
+            // The user that such a secret brings along is no secret, and may come back without it.
+            (Shape::RegistryBasic { .. }, Some((_user, token))) => Self::new(token, &placeholder),
+            _ => Self::new(whole, &placeholder),
+        }
+    }
+
     /// The forms of `secret`; `placeholder` in the same encoding will stand in their place.
     pub fn new(secret: &str, placeholder: &str) -> Self {
         let mut forms = encodings::forms(secret, placeholder);
         forms.sort_by_key(|form| (form.text.first().copied(), std::cmp::Reverse(form.text.len())));
-        let mut beginnings: Vec<&[u8]> = forms.iter().map(|form| beginning(form)).collect();
+        let mut beginnings: Vec<&[u8]> = forms.iter().map(beginning).collect();
         beginnings.sort_unstable();
         beginnings.dedup();
         let anchors = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(beginnings);
@@ -117,12 +132,12 @@ impl Scrubber {
 
     /// Takes the next bytes and returns what is settled; bytes without anything to replace are returned uncopied. Nothing is
     /// held back that could not be the beginning of a form.
-    pub fn push(&mut self, data: Bytes) -> Bytes {
+    pub fn push(&mut self, data: &Bytes) -> Bytes {
         self.step(data, false)
     }
 
     /// As [`Scrubber::push`] with the last bytes of the stream, and leaves the scrubber at the beginning of another one.
-    pub fn finish(&mut self, data: Bytes) -> Bytes {
+    pub fn finish(&mut self, data: &Bytes) -> Bytes {
         self.step(data, true)
     }
 
@@ -136,21 +151,24 @@ impl Scrubber {
         std::mem::take(&mut self.redactions)
     }
 
-    fn step(&mut self, data: Bytes, last: bool) -> Bytes {
+    fn step(&mut self, data: &Bytes, last: bool) -> Bytes {
         if !self.held.is_empty() {
-            self.held.extend_from_slice(&data);
+            self.held.extend_from_slice(data);
             let scan = self.echoes.scan(&self.held, last);
             let settled = self.held.split_to(scan.settled).freeze();
-            return self.written(settled, &scan);
+            return self.written(settled, &scan.found);
         }
-        let scan = self.echoes.scan(&data, last);
+        let scan = self.echoes.scan(data, last);
         self.held.extend_from_slice(data.get(scan.settled..).unwrap_or_default());
-        self.written(data.slice(..scan.settled), &scan)
+        self.written(data.slice(..scan.settled), &scan.found)
     }
 
-    fn written(&mut self, settled: Bytes, scan: &Scan) -> Bytes {
-        self.redactions += scan.found.len() as u64;
-        if scan.found.is_empty() { settled } else { self.echoes.replace(&settled, &scan.found) }
+    fn written(&mut self, settled: Bytes, found: &[Found]) -> Bytes {
+        self.redactions += found.len() as u64;
+        match found {
+            [] => settled,
+            found => self.echoes.replace(&settled, found),
+        }
     }
 }
 
@@ -190,9 +208,9 @@ mod tests {
         let mut scrubber = Scrubber::new(echoes.clone());
         let mut out = Vec::new();
         for piece in pieces {
-            out.extend_from_slice(&scrubber.push(Bytes::copy_from_slice(piece)));
+            out.extend_from_slice(&scrubber.push(&Bytes::copy_from_slice(piece)));
         }
-        out.extend_from_slice(&scrubber.finish(Bytes::new()));
+        out.extend_from_slice(&scrubber.finish(&Bytes::new()));
         (out, scrubber.take_redactions())
     }
 
@@ -238,12 +256,12 @@ mod tests {
     fn clean_bytes_are_not_copied_nor_delayed() {
         let mut scrubber = Scrubber::new(echoes("ghp_16C7e42F292c6912E7710c838347Ae178B4a"));
         let event = Bytes::from_static(b"data: {\"type\":\"ping\"}\n\n");
-        let out = scrubber.push(event.clone());
+        let out = scrubber.push(&event);
         assert_eq!((out.as_ptr(), out.len()), (event.as_ptr(), event.len()));
         assert!(!scrubber.is_holding());
-        assert_eq!(scrubber.push(Bytes::from_static(b"login gh")), "login ");
+        assert_eq!(scrubber.push(&Bytes::from_static(b"login gh")), "login ");
         assert!(scrubber.is_holding());
-        assert_eq!(scrubber.push(Bytes::from_static(b"ost")), "ghost");
+        assert_eq!(scrubber.push(&Bytes::from_static(b"ost")), "ghost");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::downstream::http1::IncomingBody;
 use crate::downstream::http2::UploadedBody;
 use crate::exchange::Exchange;
 use crate::h2_body::ReceivedBody;
+use crate::scrub::body::ScrubbedBody;
 use crate::upstream::http1::AnswerBody;
 use crate::{BoxError, LocalBody};
 
@@ -32,6 +33,8 @@ pub(crate) enum Body {
     Received(ReceivedBody),
     /// From an origin over HTTP/1.
     Answer(Box<AnswerBody>),
+    /// From an origin, without the secret that went there.
+    Scrubbed(Box<ScrubbedBody>),
     /// From the daemon's own service.
     Local(LocalBody),
 }
@@ -52,6 +55,7 @@ impl HttpBody for Body {
             Self::Uploaded(body) => Pin::new(body).poll_frame(cx),
             Self::Received(body) => Pin::new(body).poll_frame(cx),
             Self::Answer(body) => Pin::new(body.as_mut()).poll_frame(cx),
+            Self::Scrubbed(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Local(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -64,6 +68,7 @@ impl HttpBody for Body {
             Self::Uploaded(body) => body.is_end_stream(),
             Self::Received(body) => body.is_end_stream(),
             Self::Answer(body) => body.is_end_stream(),
+            Self::Scrubbed(body) => body.is_end_stream(),
             Self::Local(body) => body.is_end_stream(),
         }
     }
@@ -76,6 +81,7 @@ impl HttpBody for Body {
             Self::Uploaded(body) => body.size_hint(),
             Self::Received(body) => body.size_hint(),
             Self::Answer(body) => body.size_hint(),
+            Self::Scrubbed(body) => body.size_hint(),
             Self::Local(body) => body.size_hint(),
         }
     }
@@ -140,6 +146,13 @@ impl Observed {
     pub(crate) fn received(&mut self, bytes: usize) {
         if let Some(exchange) = &mut self.exchange {
             exchange.count_response(bytes);
+        }
+    }
+
+    /// Notes that a relay broke off.
+    pub(crate) fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.fail(error);
         }
     }
 

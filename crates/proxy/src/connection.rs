@@ -28,7 +28,7 @@ use crate::respond;
 use crate::session::{Place, Seat};
 use crate::snapshot::Snapshot;
 use crate::target::{Target, TunnelOrigin, at_origin};
-use crate::upstream::http1::Upgraded;
+use crate::websocket::Opened;
 
 /// A connection that requests arrive on.
 pub(crate) struct Connection {
@@ -84,7 +84,7 @@ pub(crate) enum Answer {
 pub(crate) struct Reply {
     pub(crate) response: Response<Observed>,
     /// The origin's side of a WebSocket, when the response is a 101.
-    pub(crate) upgraded: Option<Upgraded>,
+    pub(crate) upgraded: Option<Opened>,
 }
 
 /// An accepted CONNECT: whose it is, and where it leads.

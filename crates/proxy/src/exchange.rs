@@ -13,6 +13,7 @@ use clauderon_core::session::Session;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::audit::{AuditLog, AuditUnavailable, Pending};
+use crate::scrub::Scrub;
 use crate::session::{Seat, Turn};
 use crate::upstream::failure::in_short;
 
@@ -26,6 +27,8 @@ pub(crate) struct Exchange {
     reading: Option<OwnedSemaphorePermit>,
     began: Instant,
     request_bytes: Arc<AtomicU64>,
+    /// Counts what is taken out of the answer, where a secret went out.
+    scrub: Option<Scrub>,
 }
 
 impl Exchange {
@@ -63,6 +66,7 @@ impl Exchange {
             reading: None,
             began: Instant::now(),
             request_bytes: Arc::default(),
+            scrub: None,
         }
     }
 
@@ -90,8 +94,9 @@ impl Exchange {
         record.credential = permit.rule().map(|rule| rule.credential.shared());
     }
 
-    /// Notes what was put in.
-    pub(crate) fn injected(&mut self, injected: &Injected) {
+    /// Notes what was put in, and what will take it out of the answer.
+    pub(crate) fn injected(&mut self, injected: &Injected, scrub: Option<&Scrub>) {
+        self.scrub = scrub.cloned();
         let record = self.record();
         record.auth_injected = injected.auth_injected();
         record.credential = injected.credential().map(CredentialName::shared);
@@ -170,6 +175,7 @@ impl Exchange {
         let Some(mut record) = self.record.take() else { return };
         record.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         record.request_bytes += self.request_bytes.load(Ordering::Relaxed);
+        record.redactions = self.scrub.as_ref().map_or(0, Scrub::redactions);
         if let Some(seat) = &self.seat {
             seat.count_request(!record.allowed);
         }

@@ -6,6 +6,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode, Version};
 
 use crate::headers;
+use crate::scrub::Scrub;
 
 /// A queue of 1xx answers of one request at a time; cheap to clone. Whoever awaits the final answer also empties it.
 #[derive(Clone, Default)]
@@ -16,13 +17,15 @@ struct Queue {
     waiting: Vec<(StatusCode, HeaderMap)>,
     /// How many more will be passed on.
     left: usize,
+    /// What takes the secret out that the request carried.
+    scrub: Option<Scrub>,
 }
 
 impl Interim {
     /// Begins anew, for a request of this version; HTTP/1.0 knows no informational answers.
     pub(crate) fn begin(&self, version: Version) {
         let left = if version == Version::HTTP_10 { 0 } else { MAX_PASSED };
-        *self.lock() = Queue { waiting: Vec::new(), left };
+        *self.lock() = Queue { waiting: Vec::new(), left, scrub: None };
     }
 
     /// Queues an informational answer; beyond a handful the origin is not helping anybody.
@@ -32,6 +35,9 @@ impl Interim {
             queue.left -= 1;
             headers::strip_response(&mut headers);
             headers.remove(CONTENT_LENGTH);
+            if let Some(scrub) = &queue.scrub {
+                scrub.fields(&mut headers);
+            }
             queue.waiting.push((status, headers));
         }
     }
@@ -39,6 +45,11 @@ impl Interim {
     /// Takes what is queued.
     pub(crate) fn take(&self) -> Vec<(StatusCode, HeaderMap)> {
         std::mem::take(&mut self.lock().waiting)
+    }
+
+    /// Has what is queued for this request from now on scrubbed.
+    pub(crate) fn scrub_with(&self, scrub: &Scrub) {
+        self.lock().scrub = Some(scrub.clone());
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

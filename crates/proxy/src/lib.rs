@@ -42,6 +42,7 @@ mod interim;
 mod peer;
 mod pipeline;
 mod respond;
+mod scrub;
 mod session;
 pub mod snapshot;
 mod target;

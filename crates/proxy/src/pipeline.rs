@@ -10,7 +10,7 @@ use clauderon_core::host::Origin;
 use clauderon_core::inject::{self, Injected, Plan};
 use clauderon_core::policy::{decide, settle};
 use http::request::Parts;
-use http::{Request, Version};
+use http::{Method, Request, Version};
 
 use crate::Proxy;
 use crate::body::Body;
@@ -22,6 +22,7 @@ use crate::forward::Route;
 use crate::headers;
 use crate::interim::Interim;
 use crate::respond;
+use crate::scrub::{self, Scrub};
 use crate::session::Seat;
 use crate::snapshot::Known;
 use crate::target::{self, Target};
@@ -81,8 +82,8 @@ async fn attempt(
         Some(narrowing) => buffer::narrow(narrowing, &mut parts, body)?,
     };
     let plan = inject::plan(permit, &parts, session, &snapshot.placeholders)?;
-    let injected = fill(call.proxy, plan, parts).await?;
-    exchange.injected(&injected);
+    let (injected, scrub) = fill(call, plan, parts).await?;
+    exchange.injected(&injected, scrub.as_ref());
     exchange.begin()?;
 
     let bucket = call.bucket(&origin);
@@ -95,26 +96,34 @@ async fn attempt(
         interim: call.interim,
         sent: &sent,
     };
-    match upgrade {
-        None => Ok(respond::Answered::plain(route.send(injected, body).await?)),
-        Some(key) => websocket::upgrade(&route, injected, &key).await,
-    }
+    let answered = match upgrade {
+        None => respond::Answered::plain(route.send(injected, body).await?),
+        Some(key) => websocket::upgrade(&route, injected, &key).await?,
+    };
+    answered.scrubbed(scrub, &origin).await
 }
 
-/// Fetches the secret the plan needs, and only then; a plan that needs none costs nothing.
-async fn fill(proxy: &Proxy, plan: Plan, parts: Parts) -> Result<Injected, Denial> {
-    let Some(name) = plan.credential() else { return plan.without_secret(parts, None) };
-    let secret = match proxy.secrets.peek(name) {
+/// Fetches the secret the plan needs, and only then; a plan that needs none costs nothing. Where the secret goes out, the
+/// answer will be scrubbed.
+async fn fill(call: &Call<'_>, plan: Plan, mut parts: Parts) -> Result<(Injected, Option<Scrub>), Denial> {
+    let secrets = &call.proxy.secrets;
+    let Some(name) = plan.credential() else { return Ok((plan.without_secret(parts, None)?, None)) };
+    let secret = match secrets.peek(name) {
         Known::Ready(secret) => Ok(secret),
-        Known::Absent => return plan.without_secret(parts, None),
-        Known::Unresolved => proxy.secrets.resolve(name).await,
+        Known::Absent => return Ok((plan.without_secret(parts, None)?, None)),
+        Known::Unresolved => secrets.resolve(name).await,
     };
     match secret {
         Ok(secret) => {
-            proxy.secrets.used(name);
-            plan.apply(parts, &secret)
+            secrets.used(name);
+            let head_only = parts.method == Method::HEAD;
+            scrub::narrow_codings(&mut parts.headers);
+            let injected = plan.apply(parts, &secret)?;
+            let scrub = injected.rule().map(|rule| Scrub::new(call.seat.echoes(rule, &secret), head_only));
+            scrub.iter().for_each(|scrub| call.interim.scrub_with(scrub));
+            Ok((injected, scrub))
         }
-        Err(why) => plan.without_secret(parts, Some(&why)),
+        Err(why) => Ok((plan.without_secret(parts, Some(&why))?, None)),
     }
 }
 

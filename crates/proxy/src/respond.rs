@@ -1,6 +1,7 @@
 //! Replies: an origin's answer on its way back, or a denial in JSON. The only maker of responses.
 
 use clauderon_core::denial::{Denial, DenialCode};
+use clauderon_core::host::Origin;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PROXY_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response};
 
@@ -8,12 +9,14 @@ use crate::body::{Body, Observed};
 use crate::connection::Reply;
 use crate::exchange::Exchange;
 use crate::headers;
+use crate::scrub::Scrub;
 use crate::upstream::http1::Upgraded;
+use crate::websocket::Opened;
 
 /// An origin's answer, as received.
 pub(crate) struct Answered {
     response: Response<Body>,
-    upgraded: Option<Upgraded>,
+    upgraded: Option<Opened>,
 }
 
 impl Answered {
@@ -24,7 +27,21 @@ impl Answered {
 
     /// An answer that ends HTTP on this connection; `response` holds the fields the agent gets.
     pub(crate) fn switching(response: Response<Body>, upgraded: Upgraded) -> Self {
-        Self { response, upgraded: Some(upgraded) }
+        Self { response, upgraded: Some(Opened { origin: upgraded, scrub: None }) }
+    }
+
+    /// The answer without the secret that `scrub` knows. Bodies are scrubbed as they come; one that cannot be is a failure
+    /// of the origin.
+    pub(crate) async fn scrubbed(mut self, scrub: Option<Scrub>, origin: &Origin) -> Result<Self, Denial> {
+        let Some(scrub) = scrub else { return Ok(self) };
+        match &mut self.upgraded {
+            None => self.response = scrub.answer(self.response, origin).await?,
+            Some(opened) => {
+                scrub.fields(self.response.headers_mut());
+                opened.scrub = Some(scrub);
+            }
+        }
+        Ok(self)
     }
 }
 

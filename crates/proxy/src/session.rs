@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use clauderon_core::credential::CredentialName;
+use clauderon_core::rule::Rule;
+use clauderon_core::scrub::Echoes;
+use clauderon_core::secret::Secret;
 use clauderon_core::session::SessionId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +27,13 @@ pub(crate) struct Seat {
     requests: AtomicU64,
     denials: AtomicU64,
     alarms: AtomicU64,
+    echoes: Mutex<HashMap<CredentialName, Remembered>>,
+}
+
+/// What answers are searched for where a secret went out, for as long as that is in force.
+struct Remembered {
+    secret: Weak<Secret>,
+    echoes: Arc<Echoes>,
 }
 
 /// One connection's place among those its session may have.
@@ -73,6 +84,21 @@ impl Seat {
             requests: AtomicU64::new(0),
             denials: AtomicU64::new(0),
             alarms: AtomicU64::new(0),
+            echoes: Mutex::default(),
+        }
+    }
+
+    /// What to search an answer for when `secret` went out by `rule`; made once for each secret.
+    pub(crate) fn echoes(&self, rule: &Rule, secret: &Arc<Secret>) -> Arc<Echoes> {
+        let mut known = self.echoes.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(&rule.credential) {
+            Some(same) if std::ptr::eq(same.secret.as_ptr(), Arc::as_ptr(secret)) => same.echoes.clone(),
+            _ => {
+                let echoes = Arc::new(Echoes::of(secret, rule, &self.id));
+                let remembered = Remembered { secret: Arc::downgrade(secret), echoes: echoes.clone() };
+                known.insert(rule.credential.clone(), remembered);
+                echoes
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! WebSocket (RFC 6455): the handshake is a request like any other, what follows is relayed and counted.
 
+use std::borrow::Cow;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,7 +12,8 @@ use bytes::Bytes;
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::inject::Injected;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -23,7 +26,16 @@ use crate::downstream::head::{lists, malformed};
 use crate::downstream::stream::Stream;
 use crate::forward::Route;
 use crate::respond::Answered;
+use crate::scrub::Scrub;
+use crate::scrub::frames::FrameScrubber;
 use crate::upstream::http1::Upgraded;
+
+/// The origin's side of an accepted handshake.
+pub(crate) struct Opened {
+    pub(crate) origin: Upgraded,
+    /// Takes the secret of the handshake out of what the origin sends.
+    pub(crate) scrub: Option<Scrub>,
+}
 
 /// The key of a WebSocket handshake; `None` for requests that stay in HTTP. Any other upgrade is refused, and so is a body
 /// ahead of the frames: what is left of it would be taken for some.
@@ -60,6 +72,10 @@ pub(crate) async fn upgrade(route: &Route<'_>, injected: Injected, key: &HeaderV
         let message = format!("{} answered 101 to something that was not asked", route.origin.host);
         return Err(Denial::new(DenialCode::UpstreamProtocol, message));
     }
+    if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        let message = format!("{} uses WebSocket extensions that were not offered", route.origin.host);
+        return Err(Denial::new(DenialCode::UpstreamProtocol, message));
+    }
     crate::headers::strip_response(headers);
     headers.remove(CONTENT_LENGTH);
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -75,14 +91,18 @@ fn accept_of(key: &HeaderValue) -> String {
 }
 
 /// Relays frames both ways until both sides have ended; `account` is the request's, and is closed with the byte counts.
-pub(crate) async fn relay(agent: Stream, ahead: Bytes, origin: Upgraded, mut account: Observed) {
+pub(crate) async fn relay(agent: Stream, ahead: Bytes, opened: Opened, mut account: Observed) {
     let sent = account.sent();
+    let Opened { origin, scrub } = opened;
+    let frames = scrub.as_ref().map(FrameScrubber::new);
     let count_sent = |n: usize| {
         sent.fetch_add(n as u64, Ordering::Relaxed);
     };
-    let ends = Ends { agent, ahead, origin, last_words: LAST_WORDS };
-    join(ends, count_sent, |n| account.received(n)).await;
-    account.finished();
+    let ends = Ends { agent, ahead, origin, frames, last_words: LAST_WORDS };
+    match join(ends, count_sent, |n| account.received(n)).await {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => account.failed(&error),
+        Ok(()) | Err(_) => account.finished(),
+    }
 }
 
 /// What a relay stands between.
@@ -91,16 +111,18 @@ struct Ends<A, O> {
     /// Already read from the agent.
     ahead: Bytes,
     origin: O,
+    /// What the origin's frames go through.
+    frames: Option<FrameScrubber>,
     /// How long a side may be silent when the other has ended.
     last_words: Duration,
 }
 
-async fn join<A, O>(ends: Ends<A, O>, mut count_up: impl FnMut(usize), count_down: impl FnMut(usize))
+async fn join<A, O>(ends: Ends<A, O>, mut count_up: impl FnMut(usize), count_down: impl FnMut(usize)) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite,
     O: AsyncRead + AsyncWrite,
 {
-    let Ends { agent, ahead, origin, last_words } = ends;
+    let Ends { agent, ahead, origin, frames, last_words } = ends;
     let (mut agent_reads, mut agent_writes) = tokio::io::split(agent);
     let (mut origin_reads, mut origin_writes) = tokio::io::split(origin);
     let alone = Alone { since: CancellationToken::new(), last_words };
@@ -110,11 +132,11 @@ where
             origin_writes.flush().await?;
             count_up(ahead.len());
         }
-        pump(&mut agent_reads, &mut origin_writes, &alone, count_up).await
+        pump(&mut agent_reads, &mut origin_writes, &alone, None, count_up).await
     };
-    let down = pump(&mut origin_reads, &mut agent_writes, &alone, count_down);
+    let down = pump(&mut origin_reads, &mut agent_writes, &alone, frames, count_down);
     // A side that fails ends the other; a side that merely finishes leaves it to say its last words.
-    let _ = tokio::try_join!(up, down);
+    tokio::try_join!(up, down).map(|_| ())
 }
 
 /// Copies until `from` ends, or falls silent after the other direction has ended.
@@ -122,8 +144,9 @@ async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     alone: &Alone,
+    mut frames: Option<FrameScrubber>,
     mut count: impl FnMut(usize),
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let mut buffer = vec![0; RELAY_BUFFER];
     loop {
         let n = tokio::select! {
@@ -135,9 +158,14 @@ async fn pump(
             alone.since.cancel();
             return to.shutdown().await;
         }
-        to.write_all(buffer.get(..n).unwrap_or_default()).await?;
+        let bytes = buffer.get(..n).unwrap_or_default();
+        let bytes = match &mut frames {
+            Some(frames) => Cow::Owned(frames.push(bytes)?),
+            None => Cow::Borrowed(bytes),
+        };
+        to.write_all(&bytes).await?;
         to.flush().await?;
-        count(n);
+        count(bytes.len());
     }
 }
 
@@ -174,6 +202,7 @@ mod tests {
             agent: near_agent,
             ahead: Bytes::from_static(b"ahead"),
             origin: near_origin,
+            frames: None,
             last_words: Duration::from_millis(200),
         };
         let relay = join(ends, |n| up += n, |n| down += n);
@@ -185,7 +214,7 @@ mod tests {
             agent.read_to_end(&mut said).await.unwrap();
             assert_eq!(said, b"more");
         };
-        tokio::join!(relay, talk);
+        tokio::join!(relay, talk).0.unwrap();
         let mut heard = Vec::new();
         origin.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, b"aheadlast");

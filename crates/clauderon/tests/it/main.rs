@@ -18,6 +18,7 @@ mod origins;
 mod packages;
 mod read_only_classes;
 mod runtimes;
+mod scrub;
 mod streaming;
 mod troubleshooting;
 mod user_credentials;

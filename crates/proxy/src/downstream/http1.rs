@@ -20,8 +20,7 @@ use crate::body::{Body, Observed};
 use crate::connection::{Answer, Connection, Reply, Tunnel};
 use crate::deadline::Deadline;
 use crate::interim::Interim;
-use crate::upstream::http1::Upgraded;
-use crate::websocket;
+use crate::websocket::{self, Opened};
 use crate::wire::Wire;
 
 /// How an HTTP/1 connection ended.
@@ -207,7 +206,7 @@ impl Http1<'_> {
     }
 
     /// Ends HTTP here: from now on frames are relayed.
-    async fn switch(&self, headers: &HeaderMap, upstream: Upgraded, body: Observed) -> Next {
+    async fn switch(&self, headers: &HeaderMap, upstream: Opened, body: Observed) -> Next {
         encode_switch(lock(&self.inbound).wire.tail(), headers);
         if flush(&self.inbound).await.is_ok() {
             let (stream, ahead) = self.take_stream();
