@@ -79,13 +79,13 @@ const MAX_FIELDS: usize = 256;
 mod tests {
     use super::*;
 
-    fn take(text: &str, method: Method) -> Result<Option<AnswerHead>, String> {
-        take_answer(&mut BytesMut::from(text), &method)
+    fn take(text: &str, method: &Method) -> Result<Option<AnswerHead>, String> {
+        take_answer(&mut BytesMut::from(text), method)
     }
 
     #[test]
     fn one_framing_only() {
-        let judge = |fields: &str| take(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), Method::GET).is_ok();
+        let judge = |fields: &str| take(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), &Method::GET).is_ok();
         assert!(judge("Content-Length: 3\r\n") && judge("Transfer-Encoding: Chunked\r\n") && judge(""));
         assert!(!judge("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"));
         assert!(!judge("Transfer-Encoding: gzip, chunked\r\n"));
@@ -95,12 +95,12 @@ mod tests {
 
     #[test]
     fn the_body_ends_where_the_norm_says() {
-        let head = |text: &str, method| take(text, method).unwrap().unwrap();
-        assert!(head("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Method::HEAD).decoder.is_done());
-        assert!(head("HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", Method::GET).decoder.is_done());
-        assert!(head("HTTP/1.0 200 OK\r\n\r\n", Method::GET).decoder.ends_at_close());
-        assert!(!head("HTTP/1.0 200 OK\r\n\r\n", Method::GET).keep_alive);
-        assert!(take("HTTP/1.1 200 OK\r\nA: b\r\n", Method::GET).unwrap().is_none());
-        assert!(take("SSH-2.0-x\r\n\r\n", Method::GET).is_err());
+        let head = |text: &str, method: &Method| take(text, method).unwrap().unwrap();
+        assert!(head("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", &Method::HEAD).decoder.is_done());
+        assert!(head("HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", &Method::GET).decoder.is_done());
+        assert!(head("HTTP/1.0 200 OK\r\n\r\n", &Method::GET).decoder.ends_at_close());
+        assert!(!head("HTTP/1.0 200 OK\r\n\r\n", &Method::GET).keep_alive);
+        assert!(take("HTTP/1.1 200 OK\r\nA: b\r\n", &Method::GET).unwrap().is_none());
+        assert!(take("SSH-2.0-x\r\n\r\n", &Method::GET).is_err());
     }
 }
