@@ -120,8 +120,11 @@ impl WriteQueue {
         }
         self.tail.advance(n);
         if self.len() == 0 {
-            // An idle connection keeps no buffer.
-            self.tail = BytesMut::new();
+            self.tail.clear();
+            if self.tail.capacity() > MAX_KEPT {
+                // An idle connection keeps room for a head, and no more.
+                self.tail = BytesMut::new();
+            }
         }
     }
 }
@@ -137,3 +140,5 @@ const SCRATCH_LEN: usize = 64 * 1024;
 const COPY_BELOW: usize = 2048;
 
 const MAX_SLICES: usize = 8;
+
+const MAX_KEPT: usize = 2048;

@@ -8,7 +8,7 @@ mod members;
 mod narrow;
 mod registry;
 
-use http::Method;
+use http::{HeaderName, Method};
 
 pub use self::body::BodyRule;
 pub use self::narrow::{Narrowing, NotNarrowed};
@@ -54,7 +54,7 @@ pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Classification {
 
 /// The field by which a client asks for another method than it sends. Frameworks that honour it turn a GET into anything.
 pub(crate) fn overrides_method(facts: &Facts<'_>) -> Option<&'static str> {
-    METHOD_OVERRIDES.into_iter().find(|name| facts.headers.contains_key(*name))
+    METHOD_OVERRIDES.iter().find(|name| facts.headers.contains_key(&name.0)).map(|name| name.1)
 }
 
 impl Classified {
@@ -121,4 +121,10 @@ fn by_method(facts: &Facts<'_>) -> Classified {
     }
 }
 
-const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-method-override", "x-http-method"];
+static METHOD_OVERRIDES: [(HeaderName, &str); 3] =
+    [overriding("x-http-method-override"), overriding("x-method-override"), overriding("x-http-method")];
+
+/// A name made once: looking it up as text would parse it for every request.
+const fn overriding(name: &'static str) -> (HeaderName, &'static str) {
+    (HeaderName::from_static(name), name)
+}
