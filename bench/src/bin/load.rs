@@ -314,11 +314,29 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut BufReader<S>, 
     Ok(())
 }
 
-/// Reads one HTTP/1.1 answer with a Content-Length and returns its body's size.
+/// Reads one HTTP/1.1 answer and returns its body's size. Without a Content-Length the body is chunked: a proxy that
+/// searches an answer cannot promise its length.
 async fn answer<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Result<u64> {
     let (status, length) = head(stream).await?;
-    let mut left = length.context("the answer has no Content-Length")?;
-    ensure!(status == 200, "answered {status}: {}", error_text(stream, left).await);
+    ensure!(status == 200, "answered {status}: {}", error_text(stream, length.unwrap_or(2000)).await);
+    if let Some(length) = length {
+        skip(stream, length).await?;
+        return Ok(length);
+    }
+    let (mut total, mut line) = (0, String::new());
+    loop {
+        line.clear();
+        stream.read_line(&mut line).await?;
+        let size = u64::from_str_radix(line.trim(), 16).with_context(|| format!("no chunk size in {line:?}"))?;
+        skip(stream, size + 2).await?;
+        total += size;
+        if size == 0 {
+            return Ok(total);
+        }
+    }
+}
+
+async fn skip<S: AsyncRead + Unpin>(stream: &mut BufReader<S>, mut left: u64) -> Result<()> {
     while left > 0 {
         let available = stream.fill_buf().await?.len();
         ensure!(available > 0, "the answer ended {left} bytes early");
@@ -326,7 +344,7 @@ async fn answer<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Result<u64> 
         stream.consume(taken as usize);
         left -= taken;
     }
-    Ok(length.unwrap_or(0))
+    Ok(())
 }
 
 /// Reads an answer's head: status and Content-Length.
