@@ -95,9 +95,9 @@ async fn a_switch_takes_effect_inside_open_connections() {
 #[tokio::test]
 async fn two_sessions_at_once_never_mix() {
     let (origin, rig) = review().await;
-    rig.create("work", &["--access-mode", "read-write"]).await;
+    rig.create("build", &["--access-mode", "read-write"]).await;
     let mut running = tokio::task::JoinSet::new();
-    for (name, status) in [("review", 403), ("work", 200)] {
+    for (name, status) in [("review", 403), ("build", 200)] {
         for mut client in clients(&rig, name, "api.github.com").await {
             running.spawn(async move {
                 for index in 0..60 {
@@ -112,13 +112,13 @@ async fn two_sessions_at_once_never_mix() {
         finished.unwrap();
     }
     let requests = origin.log().requests();
-    assert!(requests.iter().all(|seen| seen.method == "GET" || seen.target.starts_with("/work/")));
+    assert!(requests.iter().all(|seen| seen.method == "GET" || seen.target.starts_with("/build/")));
     assert_eq!(requests.len(), 2 * 60 + 4 * 60);
     let lines = rig.audit_lines(480).await;
     for line in lines {
         let (path, session) = (line.text("path").to_owned(), line.text("session").to_owned());
         assert!(path.contains(&session), "{}", line.raw);
-        let mode = if session == "work" { "read-write" } else { "read-only" };
+        let mode = if session == "build" { "read-write" } else { "read-only" };
         assert_eq!(line.text("access_mode"), mode);
     }
 }
