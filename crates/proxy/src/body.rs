@@ -1,19 +1,20 @@
 //! The one body type of the data path, whichever way it came, and what is observed of it.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::downstream::body1::FORBIDDEN_TRAILERS;
 use crate::downstream::http1::IncomingBody;
 use crate::downstream::http2::UploadedBody;
 use crate::exchange::Exchange;
 use crate::h2_body::ReceivedBody;
+use crate::headers::{misplaced_trailer, strip_trailers};
 use crate::scrub::body::ScrubbedBody;
+use crate::upstream::failure::in_short;
 use crate::upstream::http1::AnswerBody;
 use crate::{BoxError, LocalBody};
 
@@ -87,15 +88,53 @@ impl HttpBody for Body {
     }
 }
 
-/// A request body that counts what goes by.
+/// What has become of a request's body, for whoever waits for the answer.
+#[derive(Default)]
+pub(crate) struct Sent {
+    bytes: AtomicU64,
+    /// Why the body could not be sent to its end; the agent's fault, not the origin's.
+    refused: OnceLock<String>,
+}
+
+impl Sent {
+    /// Body bytes so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes on their way to the origin.
+    pub(crate) fn count(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Why the body was not sent to its end, if it was not.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        self.refused.get().map(String::as_str)
+    }
+}
+
+/// The agent's request body is malformed or ends early; the request is refused, not repaired.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct BodyRefused(pub(crate) String);
+
+/// Why a request's body could not be read to its end, for people.
+pub(crate) fn unread(error: &BoxError) -> String {
+    match error.downcast_ref::<BodyRefused>() {
+        Some(refused) => refused.0.clone(),
+        None => format!("the request's body broke off: {}", in_short(error.as_ref())),
+    }
+}
+
+/// A request body on its way out: counted, and held to what its head may not hold either.
 pub(crate) struct Counted {
     body: Body,
-    bytes: Arc<AtomicU64>,
+    sent: Arc<Sent>,
 }
 
 impl Counted {
-    pub(crate) fn new(body: Body, bytes: Arc<AtomicU64>) -> Self {
-        Self { body, bytes }
+    pub(crate) fn new(body: Body, sent: Arc<Sent>) -> Self {
+        Self { body, sent }
     }
 }
 
@@ -104,9 +143,11 @@ impl HttpBody for Counted {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Some(data)) = frame.as_ref().map(|frame| frame.as_ref().ok().and_then(Frame::data_ref)) {
-            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).map(|frame| frame.and_then(check_trailers));
+        match &frame {
+            Some(Ok(frame)) => self.sent.count(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(error)) => drop(self.sent.refused.set(unread(error))),
+            None => {}
         }
         Poll::Ready(frame)
     }
@@ -117,6 +158,13 @@ impl HttpBody for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+fn check_trailers(frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
+    match frame.trailers_ref().and_then(misplaced_trailer) {
+        Some(name) => Err(BodyRefused(format!("malformed request: `{name}` among the trailers")).into()),
+        None => Ok(frame),
     }
 }
 
@@ -137,9 +185,9 @@ impl Observed {
         Self { body, exchange: None }
     }
 
-    /// The counter of bytes sent upstream, for a relay.
-    pub(crate) fn sent(&self) -> Arc<AtomicU64> {
-        self.exchange.as_ref().map(Exchange::request_bytes).unwrap_or_default()
+    /// The account of what is sent upstream, for a relay.
+    pub(crate) fn sent(&self) -> Arc<Sent> {
+        self.exchange.as_ref().map(Exchange::sent).unwrap_or_default()
     }
 
     /// Counts bytes a relay gave to the agent.
@@ -169,7 +217,10 @@ impl HttpBody for Observed {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).map(|frame| frame.map(strip_trailers));
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut) {
+            strip_trailers(trailers);
+        }
         if let Some(exchange) = &mut self.exchange {
             match &frame {
                 // Nothing comes after trailers, and not everyone asks.
@@ -189,15 +240,6 @@ impl HttpBody for Observed {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-/// Takes out of an answer's trailers what its head may not hold either, or must hold to count (RFC 9110 § 6.5.1).
-fn strip_trailers(mut frame: Frame<Bytes>) -> Frame<Bytes> {
-    if let Some(trailers) = frame.trailers_mut() {
-        crate::headers::strip_response(trailers);
-        FORBIDDEN_TRAILERS.iter().for_each(|name| drop(trailers.remove(name)));
-    }
-    frame
 }
 
 impl Drop for Observed {

@@ -14,8 +14,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 
 use crate::BoxError;
-use crate::body::Body;
-use crate::downstream::http1::BodyRefused;
+use crate::body::{Body, unread};
 use crate::pipeline::Call;
 
 /// Reads a body and asks the rule. What is too long for it stays unread: its class is a write, and nothing of it goes out.
@@ -68,11 +67,7 @@ fn too_slow(limit: Duration) -> Denial {
 }
 
 fn broken(error: &BoxError) -> Denial {
-    let refused = error.downcast_ref::<BodyRefused>().map(|refused| refused.0.clone());
-    Denial::new(
-        DenialCode::MalformedRequest,
-        refused.unwrap_or_else(|| format!("the request's body broke off: {error}")),
-    )
+    Denial::new(DenialCode::MalformedRequest, unread(error))
 }
 
 #[cfg(test)]
@@ -81,6 +76,7 @@ mod tests {
     use http_body_util::{BodyExt, Full, StreamBody};
 
     use super::*;
+    use crate::body::BodyRefused;
 
     fn chunks(sizes: &[usize], trailers: bool) -> Body {
         let frame = |n: &usize| Ok::<_, BoxError>(http_body::Frame::data(Bytes::from(vec![b'x'; *n])));

@@ -1,7 +1,6 @@
 //! One request's account: gathered along the path, written once, however the request ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clauderon_core::audit::AuditRecord;
@@ -13,6 +12,7 @@ use clauderon_core::session::Session;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::audit::{AuditLog, AuditUnavailable, Pending};
+use crate::body::Sent;
 use crate::scrub::Scrub;
 use crate::session::{Seat, Turn};
 use crate::upstream::failure::in_short;
@@ -26,7 +26,7 @@ pub(crate) struct Exchange {
     turn: Option<Turn>,
     reading: Option<OwnedSemaphorePermit>,
     began: Instant,
-    request_bytes: Arc<AtomicU64>,
+    sent: Arc<Sent>,
     /// Counts what is taken out of the answer, where a secret went out.
     scrub: Option<Scrub>,
 }
@@ -65,7 +65,7 @@ impl Exchange {
             turn: None,
             reading: None,
             began: Instant::now(),
-            request_bytes: Arc::default(),
+            sent: Arc::default(),
             scrub: None,
         }
     }
@@ -150,9 +150,9 @@ impl Exchange {
         self.record().response_code = Some(status.as_u16());
     }
 
-    /// The counter of request body bytes, for the body to hold.
-    pub(crate) fn request_bytes(&self) -> Arc<AtomicU64> {
-        self.request_bytes.clone()
+    /// What is sent upstream, for the body to hold.
+    pub(crate) fn sent(&self) -> Arc<Sent> {
+        self.sent.clone()
     }
 
     /// Counts body bytes given to the agent.
@@ -174,7 +174,7 @@ impl Exchange {
     pub(crate) fn complete(&mut self) {
         let Some(mut record) = self.record.take() else { return };
         record.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        record.request_bytes += self.request_bytes.load(Ordering::Relaxed);
+        record.request_bytes = self.sent.bytes();
         record.redactions = self.scrub.as_ref().map_or(0, Scrub::redactions);
         if let Some(seat) = &self.seat {
             seat.count_request(!record.allowed);

@@ -1,7 +1,6 @@
 //! Sending a decided request upstream: which protocol, which connection, and when to try again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::host::{Origin, Scheme};
@@ -12,13 +11,12 @@ use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body::Body as _;
 
 use crate::Proxy;
-use crate::body::{Body, Counted};
-use crate::downstream::http1::BodyRefused;
+use crate::body::{Body, Counted, Sent, unread};
 use crate::headers;
 use crate::interim::Interim;
 use crate::snapshot::Snapshot;
 use crate::upstream::dial::{Alpn, Dialed, dial};
-use crate::upstream::failure::{causes, in_short};
+use crate::upstream::failure::in_short;
 use crate::upstream::http1::{Http1, Unanswered as Unanswered1, Upgraded};
 use crate::upstream::http2::{Http2, Unanswered as Unanswered2};
 use crate::upstream::pool::{Bucket, Spoken};
@@ -31,7 +29,7 @@ pub(crate) struct Route<'a> {
     pub(crate) origin: &'a Origin,
     pub(crate) bucket: &'a Arc<Bucket>,
     pub(crate) interim: &'a Interim,
-    pub(crate) sent: &'a Arc<AtomicU64>,
+    pub(crate) sent: &'a Arc<Sent>,
 }
 
 /// What a request that came over HTTP/2 can go out on.
@@ -228,7 +226,7 @@ impl Route<'_> {
 
     /// Body bytes sent so far.
     fn progress(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+        self.sent.bytes()
     }
 
     fn timed_out(&self) -> Denial {
@@ -241,7 +239,7 @@ impl Route<'_> {
     fn unanswered(&self, why: Unanswered1) -> Denial {
         match why {
             Unanswered1::Closed(error) | Unanswered1::Broken(error) => self.broken(&error),
-            Unanswered1::Body(error) => self.broken(error.as_ref()),
+            Unanswered1::Body(error) => Denial::new(DenialCode::MalformedRequest, unread(&error)),
             Unanswered1::TimedOut => self.timed_out(),
             Unanswered1::Unsound(why) => {
                 Denial::new(DenialCode::UpstreamProtocol, format!("{} answered with {why}", self.origin.host))
@@ -250,8 +248,8 @@ impl Route<'_> {
     }
 
     fn broken(&self, error: &(dyn std::error::Error + 'static)) -> Denial {
-        if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<BodyRefused>()) {
-            return Denial::new(DenialCode::MalformedRequest, refused.0.clone());
+        if let Some(why) = self.sent.refused() {
+            return Denial::new(DenialCode::MalformedRequest, why);
         }
         let message = format!("{} broke off or did not answer in HTTP: {}", self.origin.host, in_short(error));
         Denial::new(DenialCode::UpstreamProtocol, message)

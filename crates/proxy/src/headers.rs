@@ -3,9 +3,10 @@
 //! No `Via` is added although RFC 9110 § 7.6.3 asks gateways to: origins switch off compression when they see it, and it
 //! would tell every origin that an agent is behind the request. Loops are caught by never dialling our own listeners.
 
+use clauderon_core::classify::is_method_override;
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
@@ -29,6 +30,23 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
     headers.remove(ALT_SVC);
     headers.remove(PROXY_AUTHENTICATE);
     headers.remove(PROXY_AUTHENTICATION_INFO);
+}
+
+/// Removes from an answer's trailers what its head may not hold either, or must hold to count.
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_response(trailers);
+    NOT_LATE.iter().for_each(|name| drop(trailers.remove(name)));
+}
+
+/// The trailer of a request that would say late what must be known before it goes out: the rules have not seen it.
+pub(crate) fn misplaced_trailer(trailers: &HeaderMap) -> Option<&HeaderName> {
+    let misplaced = |name: &&HeaderName| {
+        NOT_LATE.contains(name)
+            || HOP_BY_HOP.contains(name)
+            || **name == PROXY_AUTHORIZATION
+            || is_method_override(name)
+    };
+    trailers.keys().find(misplaced)
 }
 
 /// Removes the fields that belong to one connection, and those the Connection field names.
@@ -81,8 +99,12 @@ static HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// What framing, routing or authentication is decided by must not come in trailers (RFC 9110 § 6.5.1).
+static NOT_LATE: [HeaderName; 8] =
+    [AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TE, TRANSFER_ENCODING];
+
 /// A client may not have the proxy drop what the origin frames, routes or decides by.
-static END_TO_END: [HeaderName; 4] = [HOST, CONTENT_LENGTH, COOKIE, http::header::AUTHORIZATION];
+static END_TO_END: [HeaderName; 4] = [HOST, CONTENT_LENGTH, COOKIE, AUTHORIZATION];
 
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 

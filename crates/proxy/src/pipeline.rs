@@ -87,7 +87,7 @@ async fn attempt(
     exchange.begin()?;
 
     let bucket = call.bucket(&origin);
-    let sent = exchange.request_bytes();
+    let sent = exchange.sent();
     let route = Route {
         proxy: call.proxy,
         snapshot: &snapshot,

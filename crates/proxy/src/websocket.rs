@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -96,7 +95,7 @@ pub(crate) async fn relay(agent: Stream, ahead: Bytes, opened: Opened, mut accou
     let Opened { origin, scrub } = opened;
     let frames = scrub.as_ref().map(FrameScrubber::new);
     let count_sent = |n: usize| {
-        sent.fetch_add(n as u64, Ordering::Relaxed);
+        sent.count(n);
     };
     let ends = Ends { agent, ahead, origin, frames, last_words: LAST_WORDS };
     match join(ends, count_sent, |n| account.received(n)).await {

@@ -57,6 +57,11 @@ pub(crate) fn overrides_method(facts: &Facts<'_>) -> Option<&'static str> {
     METHOD_OVERRIDES.iter().find(|name| facts.headers.contains_key(&name.0)).map(|name| name.1)
 }
 
+/// Whether a field is one of those by which a client asks for another method than it sends.
+pub fn is_method_override(name: &HeaderName) -> bool {
+    METHOD_OVERRIDES.iter().any(|known| known.0 == name)
+}
+
 impl Classified {
     /// A read, by `rule`.
     pub const fn read(rule: &'static str) -> Self {

@@ -2,17 +2,13 @@
 
 use bytes::{Bytes, BytesMut};
 use clauderon_core::denial::Denial;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 
-use super::head::{Framing, malformed};
+use super::head::{Framing, malformed, parse_fields};
 
 /// Takes one body out of the bytes that follow its head.
 #[derive(Debug)]
-pub struct BodyDecoder {
-    state: State,
-    of_answer: bool,
-}
+pub struct BodyDecoder(State);
 
 /// What the next bytes hold.
 #[derive(Debug)]
@@ -43,38 +39,31 @@ enum State {
 impl BodyDecoder {
     /// A decoder for a body with this framing.
     pub fn new(framing: Framing) -> Self {
-        let state = match framing {
+        Self(match framing {
             Framing::None | Framing::Length(0) => State::Done,
             Framing::Length(n) => State::Length(n),
             Framing::Chunked => State::ChunkSize,
-        };
-        Self { state, of_answer: false }
-    }
-
-    /// The same for an answer: trailer fields that may not stand there are dropped, as RFC 9110 § 6.5.1 asks, not refused.
-    #[must_use]
-    pub fn of_answer(self) -> Self {
-        Self { of_answer: true, ..self }
+        })
     }
 
     /// A decoder for an answer that ends where its connection does.
     pub fn until_close() -> Self {
-        Self { state: State::UntilClose, of_answer: true }
+        Self(State::UntilClose)
     }
 
     /// Whether the end of input is the end of the body.
     pub fn ends_at_close(&self) -> bool {
-        self.state == State::UntilClose
+        self.0 == State::UntilClose
     }
 
     /// Whether the whole body has been taken.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.0 == State::Done
     }
 
     /// How many body bytes are still to come, where the framing tells.
     pub fn remaining(&self) -> Option<u64> {
-        match self.state {
+        match self.0 {
             State::Length(n) => Some(n),
             State::Done => Some(0),
             State::UntilClose
@@ -91,27 +80,27 @@ impl BodyDecoder {
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Denial> {
         let decoded = self.step(buffer);
         if decoded.is_err() {
-            self.state = State::Broken;
+            self.0 = State::Broken;
         }
         decoded
     }
 
     fn step(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Denial> {
         loop {
-            match self.state {
+            match self.0 {
                 State::Done => return Ok(Decoded::End),
                 State::Broken => return Err(malformed("a body that broke its framing")),
                 State::Length(left) | State::ChunkData(left) => return Ok(self.data(left, buffer)),
                 State::UntilClose if buffer.is_empty() => return Ok(Decoded::More),
                 State::UntilClose => return Ok(Decoded::Data(buffer.split().freeze())),
                 State::ChunkSize => match take_line(buffer)? {
-                    Some(line) => self.state = chunk_state(parse_chunk_size(&line)?),
+                    Some(line) => self.0 = chunk_state(parse_chunk_size(&line)?),
                     None => return Ok(Decoded::More),
                 },
                 State::ChunkEnd => match buffer.get(..2) {
                     Some(b"\r\n") => {
                         let _ = buffer.split_to(2);
-                        self.state = State::ChunkSize;
+                        self.0 = State::ChunkSize;
                     }
                     Some(_) => return Err(malformed("a chunk that is longer than its size")),
                     None if buffer.first().is_some_and(|b| *b != b'\r') => {
@@ -130,7 +119,7 @@ impl BodyDecoder {
         }
         let n = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let rest = left - n as u64;
-        self.state = match (self.state, rest) {
+        self.0 = match (self.0, rest) {
             (State::ChunkData(_), 0) => State::ChunkEnd,
             (State::ChunkData(_), rest) => State::ChunkData(rest),
             (_, 0) => State::Done,
@@ -142,7 +131,7 @@ impl BodyDecoder {
     fn trailers(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Denial> {
         if buffer.starts_with(b"\r\n") {
             let _ = buffer.split_to(2);
-            self.state = State::Done;
+            self.0 = State::Done;
             return Ok(Decoded::End);
         }
         let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else {
@@ -153,8 +142,8 @@ impl BodyDecoder {
             };
         };
         let block = buffer.split_to(end + 4).freeze();
-        self.state = State::Done;
-        parse_trailers(&block, self.of_answer).map(Decoded::Trailers)
+        self.0 = State::Done;
+        parse_trailers(&block).map(Decoded::Trailers)
     }
 }
 
@@ -190,7 +179,7 @@ fn parse_chunk_size(line: &[u8]) -> Result<u64, Denial> {
     size.filter(|_| extension).ok_or_else(|| malformed("a chunk size that is no plain hexadecimal number"))
 }
 
-fn parse_trailers(block: &Bytes, of_answer: bool) -> Result<HeaderMap, Denial> {
+fn parse_trailers(block: &Bytes) -> Result<HeaderMap, Denial> {
     if memchr::memchr_iter(b'\n', block).any(|at| at == 0 || block.get(at - 1) != Some(&b'\r')) {
         return Err(malformed("a trailer line that ends in LF without CR"));
     }
@@ -198,25 +187,8 @@ fn parse_trailers(block: &Bytes, of_answer: bool) -> Result<HeaderMap, Denial> {
     let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(block, &mut slots) else {
         return Err(malformed("bad trailers"));
     };
-    let mut trailers = HeaderMap::with_capacity(fields.len());
-    for field in fields {
-        let name =
-            HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("a trailer name that is no token"))?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| malformed("control characters in a trailer"))?;
-        match FORBIDDEN_TRAILERS.contains(&name) {
-            false => {
-                trailers.append(name, value);
-            }
-            true if of_answer => {}
-            true => return Err(malformed(format!("`{name}` among the trailers"))),
-        }
-    }
-    Ok(trailers)
+    parse_fields(block, fields)
 }
-
-/// Fields that framing, routing or authentication is decided by must not come late (RFC 9110 § 6.5.1).
-pub(crate) static FORBIDDEN_TRAILERS: [HeaderName; 7] =
-    [AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING];
 
 /// Room for sixteen digits and an extension nobody has a use for.
 const MAX_CHUNK_LINE: usize = 256;
@@ -268,7 +240,7 @@ mod tests {
 
     #[test]
     fn bad_chunks_are_refused() {
-        let bad: [&[u8]; 11] = [
+        let bad: [&[u8]; 10] = [
             b"0x3\r\nabc\r\n0\r\n\r\n",
             b"+3\r\nabc\r\n0\r\n\r\n",
             b"3\nabc\r\n0\r\n\r\n",
@@ -277,7 +249,6 @@ mod tests {
             b"3 \r\nabc\r\n0\r\n\r\n",
             b"ffffffffffffffff0\r\nabc",
             b"3;a\rb\r\nabc\r\n0\r\n\r\n",
-            b"0\r\nContent-Length: 5\r\n\r\n",
             b"0\r\nA : b\r\n\r\n",
             b"0\r\nA: b\n\r\n\r\n",
         ];

@@ -16,7 +16,7 @@ use super::head::{Framing, Head, take_head};
 use super::reply1::{Asked, ReplyFraming, chunk_size, encode_head, encode_interim, encode_switch, encode_trailers};
 use super::stream::{Socket, Stream};
 use crate::BoxError;
-use crate::body::{Body, Observed};
+use crate::body::{Body, BodyRefused, Observed};
 use crate::connection::{Answer, Connection, Reply, Tunnel};
 use crate::deadline::Deadline;
 use crate::interim::Interim;
@@ -403,11 +403,6 @@ impl http_body::Body for IncomingBody {
         lock(&self.0).decoder.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
-
-/// The agent's request body is malformed or ends early; the request is refused, not repaired.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct BodyRefused(pub(crate) String);
 
 fn ready_or_none(head: Poll<Result<Option<Head>, Denial>>) -> Result<Option<Head>, Denial> {
     match head {

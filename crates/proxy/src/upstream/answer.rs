@@ -39,7 +39,7 @@ pub(crate) fn take_answer(buffer: &mut BytesMut, method: &Method) -> Result<Opti
             BodyDecoder::new(Framing::None)
         }
         Framing::None => BodyDecoder::until_close(),
-        framing => BodyDecoder::new(framing).of_answer(),
+        framing => BodyDecoder::new(framing),
     };
     Ok(Some(AnswerHead { status, headers, decoder, keep_alive }))
 }

@@ -11,7 +11,7 @@ use http_body::Body as _;
 
 use super::dial::Dialed;
 use crate::BoxError;
-use crate::body::Counted;
+use crate::body::{BodyRefused, Counted};
 use crate::downstream::reply1::{chunk_size, encode_trailers, field};
 use crate::wire::Wire;
 
@@ -90,7 +90,7 @@ impl Upload {
     fn push(&mut self, wire: &mut Wire<Dialed>, frame: http_body::Frame<Bytes>) -> Result<(), Failure> {
         match (frame.into_data(), &mut self.left) {
             (Ok(data), Some(left)) => {
-                *left = left.checked_sub(data.len() as u64).ok_or_else(|| Failure::Body(MORE.into()))?;
+                *left = left.checked_sub(data.len() as u64).ok_or_else(|| refused(MORE))?;
                 wire.push(data);
             }
             (Ok(data), None) if !data.is_empty() => {
@@ -109,10 +109,14 @@ impl Upload {
         match self.left {
             None => encode_trailers(wire.tail(), &self.trailers),
             Some(0) => {}
-            Some(_) => return Err(Failure::Body(LESS.into())),
+            Some(_) => return Err(refused(LESS)),
         }
         Ok(())
     }
+}
+
+fn refused(why: &str) -> Failure {
+    Failure::Body(BodyRefused(why.into()).into())
 }
 
 /// Methods whose requests origins expect to have a body, and to say so when it is empty (RFC 9110 § 8.6).

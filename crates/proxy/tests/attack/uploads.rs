@@ -5,7 +5,7 @@ use clauderon_testkit::body;
 use clauderon_testkit::bytes::Wire;
 use clauderon_testkit::origin::Origin;
 use clauderon_testkit::wait::within;
-use http::{Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use std::time::Duration;
 
 use crate::rig::Rig;
@@ -198,4 +198,29 @@ async fn a_connection_outlives_its_uploads() {
         }
     }
     assert_eq!(origin.log().connections(), 1);
+}
+
+#[tokio::test]
+async fn trailers_cannot_say_late_what_a_head_must_say() {
+    for to_http1 in [true, false] {
+        let origin = Origin::https("a.test").reply("/*", "ok");
+        let origin = if to_http1 { origin.h1_only() } else { origin }.start().await;
+        let rig = Rig::new(&[&origin]).await;
+        for name in ["authorization", "content-length", "host", "proxy-authorization", "x-http-method-override"] {
+            let (feed, upload) = body::channel();
+            let mut client = rig.agent.h2("a.test").await;
+            let trailers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static("1"))]);
+            let fetch = client.start(Request::post("/").body(upload).unwrap());
+            let (answered, ()) = tokio::join!(fetch, async move {
+                feed.data("body").await;
+                feed.trailers(trailers).await;
+            });
+            assert_eq!(
+                answered.ok().map(|answer| answer.status().as_u16()),
+                Some(400),
+                "{name}, to HTTP/1: {to_http1}"
+            );
+        }
+        assert!(origin.log().requests().iter().all(|seen| seen.trailers.is_none()), "to HTTP/1: {to_http1}");
+    }
 }
