@@ -32,15 +32,6 @@ pub(crate) struct Route<'a> {
     pub(crate) sent: &'a Arc<Sent>,
 }
 
-/// What a request that came over HTTP/2 can go out on.
-enum Upstream {
-    Http2(Http2),
-    /// Just dialled, and the origin did not choose `h2`.
-    First(Http1),
-    /// The origin is known to speak HTTP/1 only.
-    Http1,
-}
-
 /// What came of one try.
 enum Outcome {
     Answered(Box<Response<Body>>),
@@ -85,10 +76,8 @@ impl Route<'_> {
     async fn send_http2(&self, mut request: Request<Counted>, replayable: bool) -> Result<Response<Body>, Denial> {
         let spare = replayable.then(|| request_head(&request));
         for _ in 0..MAX_TRIES {
-            let connection = match self.connection2().await? {
-                Upstream::Http1 => return self.send_http1(request, replayable).await,
-                Upstream::First(connection) => return self.send_first(connection, request).await,
-                Upstream::Http2(connection) => connection,
+            let Some(connection) = self.connection2().await? else {
+                return self.send_http1(request, replayable).await;
             };
             match self.try_http2(connection, request).await {
                 Outcome::Answered(response) => return Ok(*response),
@@ -103,25 +92,17 @@ impl Route<'_> {
         Err(self.keeps_closing())
     }
 
-    /// Sends on a connection that was dialled for HTTP/2 and turned out to speak HTTP/1.
-    async fn send_first(&self, connection: Http1, request: Request<Counted>) -> Result<Response<Body>, Denial> {
-        let mut outgoing = self.outgoing(request);
-        let answer = connection.send(&mut outgoing, self.bucket, self.interim, || self.progress()).await;
-        answer.map_err(|why| self.unanswered(why))
-    }
-
     /// Sends a WebSocket handshake on a connection of its own.
     pub(crate) async fn upgrade(&self, injected: Injected) -> Result<(Response<Body>, Option<Upgraded>), Denial> {
-        let request = Request::from_parts(injected.into_parts(), Counted::new(Body::Empty, self.sent.clone()));
-        let connection = self.dial_http1().await?;
-        let (mut parts, body) = request.into_parts();
+        let mut parts = injected.into_parts();
         headers::fit_version(&mut parts.headers, Version::HTTP_11, &self.origin.authority());
         let headers = &mut parts.headers;
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         // Without extensions frames stay plain, so that they can be read on the way.
         headers.remove(SEC_WEBSOCKET_EXTENSIONS);
-        let mut outgoing = Outgoing::new(parts, body);
+        let mut outgoing = Outgoing::new(parts, Counted::new(Body::Empty, self.sent.clone()));
+        let connection = self.dial_http1().await?;
         connection.upgrade(&mut outgoing).await.map_err(|why| self.unanswered(why))
     }
 
@@ -152,12 +133,12 @@ impl Route<'_> {
         }
     }
 
-    /// The shared HTTP/2 connection, a new one, or word that the origin speaks HTTP/1 only.
-    async fn connection2(&self) -> Result<Upstream, Denial> {
+    /// The shared HTTP/2 connection or a new one; none where the origin speaks HTTP/1 only.
+    async fn connection2(&self) -> Result<Option<Http2>, Denial> {
         let mut spoken = self.negotiating().await?;
         match (*spoken, self.bucket.http2()) {
-            (Spoken::Http2, Some(open)) if open.is_ready().await => return Ok(Upstream::Http2(open)),
-            (Spoken::Http1, _) => return Ok(Upstream::Http1),
+            (Spoken::Http2, Some(open)) if open.is_ready().await => return Ok(Some(open)),
+            (Spoken::Http1, _) => return Ok(None),
             _ => {}
         }
         let io = dial(self.origin, Alpn::Http2Allowed, self.snapshot, &self.proxy.own_listeners).await?;
@@ -165,10 +146,11 @@ impl Route<'_> {
             let connection = Http2::open(io).await.map_err(|error| self.broken(&error))?;
             *spoken = Spoken::Http2;
             self.bucket.set_http2(Some(connection.clone()));
-            return Ok(Upstream::Http2(connection));
+            return Ok(Some(connection));
         }
         *spoken = Spoken::Http1;
-        Ok(Upstream::First(self.open_http1(io)))
+        self.bucket.give_back(self.open_http1(io));
+        Ok(None)
     }
 
     /// A pooled connection or a new one, and whether it was used before.
