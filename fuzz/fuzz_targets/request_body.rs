@@ -3,8 +3,8 @@
 #![no_main]
 
 use bytes::BytesMut;
-use clauderon_fuzz::body1::{BodyDecoder, Decoded};
-use clauderon_fuzz::head::Framing;
+use clauderon_fuzz::http1::decode::{BodyDecoder, Decoded};
+use clauderon_fuzz::http1::head::Framing;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -4,7 +4,7 @@
 
 use bytes::BytesMut;
 use clauderon_core::config::Limits;
-use clauderon_fuzz::head::{Framing, Head, take_head};
+use clauderon_fuzz::http1::head::{Framing, Head, take_head};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

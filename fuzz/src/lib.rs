@@ -3,14 +3,16 @@
 
 use bytes::Bytes;
 
-#[path = "../../crates/proxy/src/downstream/body1.rs"]
-pub mod body1;
 #[path = "../../crates/proxy/src/scrub/codings.rs"]
 mod codings;
 #[path = "../../crates/proxy/src/scrub/decode.rs"]
 mod decode;
-#[path = "../../crates/proxy/src/downstream/head.rs"]
-pub mod head;
+/// The HTTP/1 readers.
+#[path = "../../crates/proxy/src/http1"]
+pub mod http1 {
+    pub mod decode;
+    pub mod head;
+}
 
 use codings::Coding;
 use decode::{Decoder, Step};

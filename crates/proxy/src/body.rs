@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::downstream::http1::IncomingBody;
 use crate::downstream::http2::UploadedBody;
+use crate::downstream::inbound::IncomingBody;
 use crate::exchange::Exchange;
 use crate::h2_body::ReceivedBody;
 use crate::headers::{misplaced_trailer, strip_trailers};

@@ -18,9 +18,9 @@ use tokio::sync::Notify;
 
 use crate::Proxy;
 use crate::body::{Body, Observed};
-use crate::downstream::head::malformed;
 use crate::drain::Drain;
 use crate::exchange::Exchange;
+use crate::http1::head::malformed;
 use crate::interim::Interim;
 use crate::peer;
 use crate::pipeline::{self, Call};

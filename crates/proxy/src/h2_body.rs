@@ -21,7 +21,7 @@ pub(crate) struct ReceivedBody {
 impl ReceivedBody {
     pub(crate) fn new(stream: RecvStream, headers: &http::HeaderMap) -> Self {
         let length = headers.get(http::header::CONTENT_LENGTH);
-        let length = length.and_then(|value| crate::downstream::head::decimal(value.as_bytes()));
+        let length = length.and_then(|value| crate::http1::head::decimal(value.as_bytes()));
         let data_done = stream.is_end_stream();
         Self { stream, length, data_done }
     }

@@ -12,10 +12,10 @@ use tokio_rustls::server::TlsStream;
 
 use crate::Proxy;
 use crate::connection::{Connection, Tunnel};
-use crate::downstream::head::malformed;
 use crate::downstream::stream::{Socket, Stream};
 use crate::downstream::{http1, http2};
 use crate::drain::Drain;
+use crate::http1::head::malformed;
 use crate::session::Seat;
 use crate::target::{at_origin, mismatch};
 

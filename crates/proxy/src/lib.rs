@@ -31,12 +31,13 @@ mod body;
 mod buffer;
 mod connection;
 mod deadline;
-pub mod downstream;
+mod downstream;
 pub mod drain;
 mod exchange;
 mod forward;
 mod h2_body;
 mod headers;
+pub mod http1;
 mod intercept;
 mod interim;
 mod peer;
@@ -49,7 +50,6 @@ mod target;
 pub mod tls;
 mod upstream;
 mod websocket;
-mod wire;
 
 /// The proxy: what all its listeners and connections share.
 pub struct Proxy {

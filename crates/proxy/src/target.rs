@@ -12,7 +12,7 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{Uri, Version};
 
-use crate::downstream::head::malformed;
+use crate::http1::head::malformed;
 use crate::upstream::pool::Bucket;
 
 /// What the connection itself says about the destination.

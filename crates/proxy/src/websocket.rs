@@ -21,9 +21,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::body::{Body, Observed};
-use crate::downstream::head::{lists, malformed};
 use crate::downstream::stream::Stream;
 use crate::forward::Route;
+use crate::http1::head::{lists, malformed};
 use crate::respond::Answered;
 use crate::scrub::Scrub;
 use crate::scrub::frames::FrameScrubber;

@@ -2,26 +2,26 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use clauderon_core::denial::{Denial, DenialCode};
 use http::{HeaderMap, Method, Request};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 
-use super::body1::{BodyDecoder, Decoded};
-use super::head::{Framing, Head, take_head};
-use super::reply1::{Asked, ReplyFraming, chunk_size, encode_head, encode_interim, encode_switch, encode_trailers};
+use super::inbound::{Inbound, IncomingBody, Shared, lock};
 use super::stream::{Socket, Stream};
-use crate::BoxError;
-use crate::body::{Body, BodyRefused, Observed};
+use crate::body::{Body, Observed};
 use crate::connection::{Answer, Connection, Reply, Tunnel};
 use crate::deadline::Deadline;
+use crate::http1::decode::{BodyDecoder, Decoded};
+use crate::http1::encode::{Asked, BodyEncoder, BodyEnd, WrongLength, encode_head, encode_interim, encode_switch};
+use crate::http1::head::{Framing, Head, take_head};
+use crate::http1::wire::Wire;
 use crate::interim::Interim;
 use crate::websocket::{self, Opened};
-use crate::wire::Wire;
 
 /// How an HTTP/1 connection ended.
 pub(crate) enum Ended {
@@ -42,16 +42,6 @@ pub(crate) async fn serve(connection: &Connection, stream: Stream) -> Ended {
         // One watch for the whole connection: nothing of a session that has ended may go on, not even an open answer.
         () = connection.revoked() => Ended::Closed,
     }
-}
-
-/// A request body still on the wire; reads from the connection as it is polled.
-pub(crate) struct IncomingBody(Shared);
-
-type Shared = Arc<Mutex<Inbound>>;
-
-struct Inbound {
-    wire: Wire<Stream>,
-    decoder: BodyDecoder,
 }
 
 struct Http1<'a> {
@@ -191,10 +181,10 @@ impl Http1<'_> {
         if let Some(upstream) = reply.upgraded {
             return self.switch(&parts.headers, upstream, body).await;
         }
-        let framing = asked.framing(parts.status, &parts.headers, &body.size_hint());
-        let close = close || framing == ReplyFraming::Close;
-        encode_head(lock(&self.inbound).wire.tail(), parts.status, &parts.headers, framing, close);
-        match write_body(&self.inbound, body, framing).await {
+        let end = asked.body_end(parts.status, &parts.headers, &body.size_hint());
+        let close = close || end == BodyEnd::Close;
+        encode_head(lock(&self.inbound).wire.tail(), parts.status, &parts.headers, end, close);
+        match write_body(&self.inbound, body, end).await {
             Ok(()) if close || self.body_is_held() || !self.skip_body().await => Next::Close,
             Ok(()) => Next::Request,
             // A broken answer must not look complete: no last chunk, no close_notify.
@@ -272,45 +262,6 @@ impl Http1<'_> {
     }
 }
 
-impl Inbound {
-    /// The next piece of the request body, reading as needed.
-    fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded, BoxError>> {
-        loop {
-            match self.decoder.decode(&mut self.wire.read).map_err(|denial| BodyRefused(denial.message))? {
-                Decoded::More if self.wire.eof => return Poll::Ready(Err(BodyRefused(ENDS_EARLY.into()).into())),
-                Decoded::More => drop(ready!(self.wire.poll_fill(cx))?),
-                decoded => return Poll::Ready(Ok(decoded)),
-            }
-        }
-    }
-
-    /// Whether the agent has hung up while it should be waiting for its answer.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        // Bytes of a pipelined request wait their turn; reading on would let a client make us hold any amount.
-        if !self.decoder.is_done() || !self.wire.read.is_empty() || self.wire.eof {
-            return false;
-        }
-        match self.wire.poll_fill(cx) {
-            Poll::Ready(Ok(0)) => self.wire.stream.eof_means_gone(),
-            Poll::Ready(Err(_)) => true,
-            Poll::Ready(Ok(_)) | Poll::Pending => false,
-        }
-    }
-
-    fn push_frame(&mut self, frame: Frame<Bytes>, framing: ReplyFraming) {
-        match (framing, frame.into_data()) {
-            (ReplyFraming::None, _) => {}
-            (ReplyFraming::Chunked, Ok(data)) if !data.is_empty() => {
-                self.wire.push(chunk_size(data.len()));
-                self.wire.push(data);
-                self.wire.push_small(b"\r\n");
-            }
-            (_, Ok(data)) => self.wire.push(data),
-            (_, Err(_)) => {}
-        }
-    }
-}
-
 /// Waits for the answer, passing informational ones on and noticing when the agent hangs up.
 async fn await_answer(
     inbound: &Shared,
@@ -326,7 +277,7 @@ async fn await_answer(
         if let Poll::Ready(answer) = answer {
             return Poll::Ready(Ok(answer));
         }
-        match inbound.wire.queued() > 0 && matches!(inbound.wire.poll_flush(cx), Poll::Ready(Err(_))) {
+        match inbound.wire.has_queued() && matches!(inbound.wire.poll_flush(cx), Poll::Ready(Err(_))) {
             true => Poll::Ready(Err(Broken)),
             false if inbound.poll_gone(cx) => Poll::Ready(Err(Broken)),
             false => Poll::Pending,
@@ -336,72 +287,44 @@ async fn await_answer(
 }
 
 /// Writes a body as it comes: whatever the origin has sent so far goes out before waiting for more.
-async fn write_body(inbound: &Shared, mut body: Observed, framing: ReplyFraming) -> Result<(), Broken> {
-    let mut left = if let ReplyFraming::Length(length) = framing { length } else { u64::MAX };
-    let mut trailers = HeaderMap::new();
-    let mut ended = framing == ReplyFraming::None;
+async fn write_body(inbound: &Shared, mut body: Observed, end: BodyEnd) -> Result<(), Broken> {
+    let mut encoder = BodyEncoder::new(end);
+    let mut ended = end == BodyEnd::None;
     poll_fn(|cx| {
         while !ended {
-            if lock(inbound).wire.queued() >= WRITE_AHEAD {
+            if lock(inbound).wire.is_full() {
                 ready!(lock(inbound).wire.poll_flush(cx)).map_err(|_| Broken)?;
             }
             // The lock is not held here: an answer that is polled may have to read on in the request's body.
-            match Pin::new(&mut body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Some(fields) = frame.trailers_ref() {
-                        trailers.clone_from(fields);
-                    }
-                    let len = frame.data_ref().map_or(0, Bytes::len) as u64;
-                    left = left.checked_sub(len).ok_or(Broken)?;
-                    lock(inbound).push_frame(frame, framing);
-                }
+            let frame = Pin::new(&mut body).poll_frame(cx);
+            let inbound = &mut *lock(inbound);
+            match frame {
+                Poll::Ready(Some(Ok(frame))) => encoder.push(&mut inbound.wire, frame)?,
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Broken)),
                 Poll::Ready(None) => ended = true,
+                Poll::Pending if inbound.poll_gone(cx) => return Poll::Ready(Err(Broken)),
                 Poll::Pending => {
-                    let mut inbound = lock(inbound);
-                    if inbound.poll_gone(cx) {
-                        return Poll::Ready(Err(Broken));
-                    }
                     let flushed = inbound.wire.poll_flush(cx);
                     return if let Poll::Ready(Err(_)) = flushed { Poll::Ready(Err(Broken)) } else { Poll::Pending };
                 }
             }
-            if ended && framing == ReplyFraming::Chunked {
-                encode_trailers(lock(inbound).wire.tail(), &trailers);
+            if ended {
+                encoder.finish(&mut inbound.wire)?;
             }
-        }
-        if matches!(framing, ReplyFraming::Length(_)) && left > 0 {
-            return Poll::Ready(Err(Broken));
         }
         lock(inbound).wire.poll_flush(cx).map_err(|_| Broken)
     })
     .await
 }
 
-async fn flush(inbound: &Shared) -> Result<(), Broken> {
-    poll_fn(|cx| lock(inbound).wire.poll_flush(cx)).await.map_err(|_| Broken)
+impl From<WrongLength> for Broken {
+    fn from(_: WrongLength) -> Self {
+        Self
+    }
 }
 
-impl http_body::Body for IncomingBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Poll::Ready(match ready!(lock(&self.0).poll_decode(cx)) {
-            Ok(Decoded::Data(data)) => Some(Ok(Frame::data(data))),
-            Ok(Decoded::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
-            Ok(Decoded::End | Decoded::More) => None,
-            Err(error) => Some(Err(error)),
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        lock(&self.0).decoder.is_done()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        lock(&self.0).decoder.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
+async fn flush(inbound: &Shared) -> Result<(), Broken> {
+    poll_fn(|cx| lock(inbound).wire.poll_flush(cx)).await.map_err(|_| Broken)
 }
 
 fn ready_or_none(head: Poll<Result<Option<Head>, Denial>>) -> Result<Option<Head>, Denial> {
@@ -410,16 +333,6 @@ fn ready_or_none(head: Poll<Result<Option<Head>, Denial>>) -> Result<Option<Head
         Poll::Pending => Ok(None),
     }
 }
-
-fn lock(inbound: &Shared) -> MutexGuard<'_, Inbound> {
-    // Everything runs in one task, so the lock is never contended; a poisoned one belongs to a task that is gone.
-    inbound.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-const ENDS_EARLY: &str = "malformed request: the body ends early";
-
-/// Above this the origin has to wait for the agent (back-pressure).
-const WRITE_AHEAD: usize = 64 * 1024;
 
 /// Reading away more than this costs more than a new connection.
 const MAX_SKIPPED_BODY: u64 = 64 * 1024;

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use bytes::BytesMut;
 use http::{HeaderMap, Method, StatusCode, Version};
 
-use crate::downstream::body1::BodyDecoder;
-use crate::downstream::head::{Framing, framing, lists, parse_fields};
+use crate::http1::decode::BodyDecoder;
+use crate::http1::head::{Framing, framing, lists, parse_fields};
 
 /// A complete answer head and how its body is framed.
 pub(crate) struct AnswerHead {

@@ -21,9 +21,9 @@ use super::upload::{Failure, Outgoing, Upload};
 use crate::BoxError;
 use crate::body::Body;
 use crate::deadline::Deadline;
-use crate::downstream::body1::{BodyDecoder, Decoded};
+use crate::http1::decode::{BodyDecoder, Decoded};
+use crate::http1::wire::Wire;
 use crate::interim::Interim;
-use crate::wire::Wire;
 
 /// A connection that can take one request at a time.
 pub(crate) struct Http1 {

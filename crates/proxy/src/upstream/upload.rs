@@ -4,32 +4,29 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use http::Method;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Method};
 use http_body::Body as _;
 
 use super::dial::Dialed;
 use crate::BoxError;
 use crate::body::{BodyRefused, Counted};
-use crate::downstream::reply1::{chunk_size, encode_trailers, field};
-use crate::wire::Wire;
+use crate::http1::encode::{BodyEncoder, BodyEnd, WrongLength, field};
+use crate::http1::wire::Wire;
 
 /// A request in its HTTP/1 form. Its head can be sent again; its body, if it has one, only once.
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
     head: Bytes,
-    /// The body's length; `None` when chunked.
-    length: Option<u64>,
+    end: BodyEnd,
     body: Option<Counted>,
 }
 
 /// What of a request is still to be written.
 pub(crate) struct Upload {
     body: Option<Counted>,
-    /// Bytes that the declared length still owes; `None` when chunked.
-    left: Option<u64>,
-    trailers: HeaderMap,
+    encoder: BodyEncoder,
     written: bool,
 }
 
@@ -48,7 +45,8 @@ impl Outgoing {
         let length = if empty { Some(0) } else { body.size_hint().exact() };
         let says_length = !empty || parts.headers.contains_key(CONTENT_LENGTH) || expects_body(&parts.method);
         let head = encode_head(&parts, length.filter(|_| says_length), length.is_none());
-        Self { method: parts.method, head, length, body: (!empty).then_some(body) }
+        let end = length.map_or(BodyEnd::Chunked, BodyEnd::Length);
+        Self { method: parts.method, head, end, body: (!empty).then_some(body) }
     }
 }
 
@@ -56,7 +54,7 @@ impl Upload {
     /// Queues a request's head and takes charge of its body.
     pub(crate) fn begin(wire: &mut Wire<Dialed>, outgoing: &mut Outgoing) -> Self {
         wire.push(outgoing.head.clone());
-        Self { body: outgoing.body.take(), left: outgoing.length, trailers: HeaderMap::new(), written: false }
+        Self { body: outgoing.body.take(), encoder: BodyEncoder::new(outgoing.end), written: false }
     }
 
     /// Whether every byte has been given to the kernel.
@@ -67,13 +65,16 @@ impl Upload {
     /// Writes on as far as the agent sends and the origin reads.
     pub(crate) fn poll(&mut self, wire: &mut Wire<Dialed>, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         while let Some(body) = &mut self.body {
-            if wire.queued() >= WRITE_AHEAD {
+            if wire.is_full() {
                 ready!(wire.poll_flush(cx)).map_err(Failure::Io)?;
             }
             match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => self.push(wire, frame)?,
+                Poll::Ready(Some(Ok(frame))) => self.encoder.push(wire, frame)?,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Failure::Body(error))),
-                Poll::Ready(None) => self.end(wire)?,
+                Poll::Ready(None) => {
+                    self.body = None;
+                    self.encoder.finish(wire)?;
+                }
                 Poll::Pending => {
                     ready!(wire.poll_flush(cx)).map_err(Failure::Io)?;
                     return Poll::Pending;
@@ -86,37 +87,16 @@ impl Upload {
         }
         Poll::Ready(Ok(()))
     }
-
-    fn push(&mut self, wire: &mut Wire<Dialed>, frame: http_body::Frame<Bytes>) -> Result<(), Failure> {
-        match (frame.into_data(), &mut self.left) {
-            (Ok(data), Some(left)) => {
-                *left = left.checked_sub(data.len() as u64).ok_or_else(|| refused(MORE))?;
-                wire.push(data);
-            }
-            (Ok(data), None) if !data.is_empty() => {
-                wire.push(chunk_size(data.len()));
-                wire.push(data);
-                wire.push_small(b"\r\n");
-            }
-            (Ok(_), None) => {}
-            (Err(frame), _) => self.trailers = frame.into_trailers().unwrap_or_default(),
-        }
-        Ok(())
-    }
-
-    fn end(&mut self, wire: &mut Wire<Dialed>) -> Result<(), Failure> {
-        self.body = None;
-        match self.left {
-            None => encode_trailers(wire.tail(), &self.trailers),
-            Some(0) => {}
-            Some(_) => return Err(refused(LESS)),
-        }
-        Ok(())
-    }
 }
 
-fn refused(why: &str) -> Failure {
-    Failure::Body(BodyRefused(why.into()).into())
+impl From<WrongLength> for Failure {
+    fn from(wrong: WrongLength) -> Self {
+        let why = match wrong {
+            WrongLength::More => "the client sent more than its Content-Length",
+            WrongLength::Less => "the client sent less than its Content-Length",
+        };
+        Self::Body(BodyRefused(why.into()).into())
+    }
 }
 
 /// Methods whose requests origins expect to have a body, and to say so when it is empty (RFC 9110 § 8.6).
@@ -144,9 +124,3 @@ fn encode_head(parts: &Parts, length: Option<u64>, chunked: bool) -> Bytes {
     out.put_slice(b"\r\n");
     head.freeze()
 }
-
-/// Above this the agent has to wait for the origin (back-pressure).
-const WRITE_AHEAD: usize = 64 * 1024;
-
-const MORE: &str = "the client sent more than its Content-Length";
-const LESS: &str = "the client sent less than its Content-Length";

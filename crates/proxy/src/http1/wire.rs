@@ -20,21 +20,9 @@ pub(crate) struct Wire<S> {
     write: WriteQueue,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+impl<S> Wire<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, read: BytesMut::new(), eof: false, write: WriteQueue::default() }
-    }
-
-    /// Reads once and appends to `read`; 0 means end of input.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buf = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
-            let filled = buf.filled();
-            self.eof |= filled.is_empty();
-            self.read.extend_from_slice(filled);
-            Poll::Ready(Ok(filled.len()))
-        })
     }
 
     /// Queues a few bytes: heads, chunk sizes.
@@ -52,9 +40,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         &mut self.write.tail
     }
 
-    /// How many bytes wait to be written.
-    pub(crate) fn queued(&self) -> usize {
-        self.write.len()
+    /// Whether anything waits to be written.
+    pub(crate) fn has_queued(&self) -> bool {
+        self.write.len() > 0
+    }
+
+    /// Whether so much waits to be written that whoever sends must wait for whoever reads (back-pressure).
+    pub(crate) fn is_full(&self) -> bool {
+        self.write.len() >= WRITE_AHEAD
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Reads once and appends to `read`; 0 means end of input.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+            let filled = buf.filled();
+            self.eof |= filled.is_empty();
+            self.read.extend_from_slice(filled);
+            Poll::Ready(Ok(filled.len()))
+        })
     }
 
     /// Writes everything queued and flushes the stream.
@@ -133,6 +140,8 @@ thread_local! {
     /// Large reads halve the system calls of bulk bodies; one area a thread serves every connection.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_LEN].into());
 }
+
+const WRITE_AHEAD: usize = 64 * 1024;
 
 const SCRATCH_LEN: usize = 64 * 1024;
 
