@@ -134,14 +134,12 @@ impl BodyDecoder {
             self.0 = State::Done;
             return Ok(Decoded::End);
         }
-        let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else {
-            return if buffer.len() > MAX_TRAILER_BYTES {
-                Err(malformed("trailers beyond 8 KiB"))
-            } else {
-                Ok(Decoded::More)
-            };
-        };
-        let block = buffer.split_to(end + 4).freeze();
+        let end = memchr::memmem::find(buffer, b"\r\n\r\n").map(|at| at + 4);
+        if end.unwrap_or(buffer.len()) > MAX_TRAILER_BYTES {
+            return Err(malformed("trailers beyond 8 KiB"));
+        }
+        let Some(end) = end else { return Ok(Decoded::More) };
+        let block = buffer.split_to(end).freeze();
         self.0 = State::Done;
         parse_trailers(&block).map(Decoded::Trailers)
     }
@@ -155,7 +153,8 @@ fn chunk_state(size: u64) -> State {
 fn take_line(buffer: &mut BytesMut) -> Result<Option<Bytes>, Denial> {
     let Some(lf) = memchr::memchr(b'\n', buffer) else {
         let bare_cr = memchr::memchr(b'\r', buffer).is_some_and(|at| at + 1 < buffer.len());
-        return if bare_cr || buffer.len() > MAX_CHUNK_LINE {
+        // One byte more may be the CR of a line as long as is allowed.
+        return if bare_cr || buffer.len() > MAX_CHUNK_LINE + 1 {
             Err(malformed("a bad chunk size line"))
         } else {
             Ok(None)
@@ -224,6 +223,18 @@ mod tests {
             assert_eq!(body, b"abc0123456789");
             assert_eq!(trailers.unwrap()["x-sum"], "1");
             assert_eq!(rest, 4);
+        }
+    }
+
+    #[test]
+    fn limits_do_not_depend_on_cuts() {
+        let size_line = |len: usize| format!("{:x<len$}\r\na\r\n0\r\n\r\n", "1;");
+        let trailers = |len: usize| format!("0\r\n{:x<1$}\r\n\r\n", "a: ", len - 4);
+        let within = [size_line(MAX_CHUNK_LINE), trailers(MAX_TRAILER_BYTES)];
+        let beyond = [size_line(MAX_CHUNK_LINE + 1), trailers(MAX_TRAILER_BYTES + 1)];
+        for step in [1, 2, 3, 255, 256, 257, 258, MAX_TRAILER_BYTES + 3, usize::MAX] {
+            assert!(within.iter().all(|text| decode_in_pieces(text.as_bytes(), step).is_ok()), "step {step}");
+            assert!(beyond.iter().all(|text| decode_in_pieces(text.as_bytes(), step).is_err()), "step {step}");
         }
     }
 
