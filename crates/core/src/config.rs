@@ -444,6 +444,17 @@ mod tests {
     }
 
     #[test]
+    fn only_minting_operations_that_exist_can_be_opened() {
+        let mistake = |name: &str| mistakes(&format!("allow_minting = [\"{name}\"]")).concat();
+        let unknown = mistake("github.runer");
+        assert!(unknown.ends_with("no such minting operation; did you mean \"github.runner\"?"), "{unknown}");
+        let all = mistake("github");
+        assert!(all.contains("there are: anthropic.api-key, ") && all.contains(", github.runner, "), "{all}");
+        assert!(!mistake("grafana.query").is_empty(), "an operation that is no minting cannot be opened");
+        assert_eq!(parse("allow_minting = [\"npm.token\"]").unwrap().policy.allow_minting, ["npm.token"]);
+    }
+
+    #[test]
     fn all_mistakes_are_reported_at_once_with_key_line_and_advice() {
         let text = r#"htpp_port = 3030
 bind = "localhost"

@@ -1,7 +1,7 @@
 //! Denials and failures: one table from cause to status, code and JSON body.
 
 use http::StatusCode;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// A refusal or failure made by the proxy itself, ready to be shown to the agent. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,28 @@ pub struct Denial {
     pub details: Vec<(&'static str, String)>,
     /// The rule that refused, for the audit record; not in the body.
     pub rule: Option<&'static str>,
+    /// How the service's own clients expect an error to look.
+    pub shape: ErrorShape,
+}
+
+/// The JSON in which a service reports errors, so that its clients show the sentence and not just a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ErrorShape {
+    /// `error` is the sentence.
+    #[default]
+    Plain,
+    /// `message` is, beside `error` (GitHub, Grafana).
+    Message,
+    /// `detail` is, beside `error` (Sentry, Docker Hub).
+    Detail,
+    /// `{"type":"error","error":{"type":…,"message":…}}` (Anthropic).
+    Anthropic,
+    /// `{"error":{"message":…,"type":…,"code":…,"param":null}}` (OpenAI).
+    Openai,
+    /// `{"error":{"message":…,"code":…,"errors":[…]}}` (PagerDuty).
+    Pagerduty,
+    /// `{"error":"access_denied","error_description":…}` (RFC 6749 § 5.2).
+    Oauth,
 }
 
 /// The stable cause of a denial; sent as `X-Clauderon-Error` and recorded as `reason`.
@@ -76,7 +98,7 @@ pub enum DenialCode {
 impl Denial {
     /// A denial with its sentence.
     pub fn new(code: DenialCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, details: Vec::new(), rule: None }
+        Self { code, message: message.into(), hint: None, details: Vec::new(), rule: None, shape: ErrorShape::Plain }
     }
 
     /// Adds what to do next.
@@ -100,18 +122,55 @@ impl Denial {
         self
     }
 
+    /// Lets the body look like the service's own errors.
+    #[must_use]
+    pub fn shape(mut self, shape: ErrorShape) -> Self {
+        self.shape = shape;
+        self
+    }
+
     /// The status the agent gets.
     pub fn status(&self) -> StatusCode {
         self.code.status()
     }
 
-    /// The JSON body: `error`, the details, `hint`. The code travels as `X-Clauderon-Error`.
+    /// The JSON body: the error in its shape, the details, `reason`, `hint`. The reason also travels as `X-Clauderon-Error`.
     pub fn body(&self) -> String {
-        let mut members = Map::new();
-        members.insert("error".into(), Value::from(self.message.as_str()));
-        members.extend(self.details.iter().map(|(key, value)| ((*key).into(), Value::from(value.as_str()))));
-        members.extend(self.hint.iter().map(|hint| ("hint".into(), Value::from(hint.as_str()))));
+        let mut members = self.error();
+        members.extend(self.details.iter().map(|(key, value)| ((*key).into(), json!(value))));
+        // What a read-only session's refusal looks like is promised to the letter, and has no such member.
+        if self.code != DenialCode::ReadOnly {
+            members.insert("reason".into(), json!(self.code.as_str()));
+        }
+        members.extend(self.next_step().map(|hint| ("hint".into(), json!(hint))));
         Value::Object(members).to_string()
+    }
+
+    /// What to do next: the denial's own hint, else the code's.
+    pub fn next_step(&self) -> Option<&str> {
+        self.hint.as_deref().or_else(|| self.code.hint())
+    }
+
+    fn error(&self) -> Map<String, Value> {
+        let (text, hint) = (&self.message, self.next_step());
+        let error = match self.shape {
+            ErrorShape::Plain => json!({ "error": text }),
+            ErrorShape::Message => json!({ "error": text, "message": text }),
+            ErrorShape::Detail => json!({ "error": text, "detail": text }),
+            ErrorShape::Anthropic => {
+                json!({ "type": "error", "error": { "type": "permission_error", "message": text } })
+            }
+            ErrorShape::Openai => {
+                let code = self.code.as_str();
+                json!({ "error": { "message": text, "type": "permission_error", "code": code, "param": null } })
+            }
+            ErrorShape::Pagerduty => {
+                json!({ "error": { "message": text, "code": 2010, "errors": Vec::from_iter(hint) } })
+            }
+            ErrorShape::Oauth => json!({ "error": "access_denied", "error_description": text }),
+        };
+        let Value::Object(members) = error else { unreachable!("every shape is an object") };
+        members
     }
 }
 
@@ -146,6 +205,37 @@ impl DenialCode {
         }
     }
 
+    /// What to do next where the denial itself does not say.
+    const fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::MalformedRequest | Self::AuthorityMismatch => {
+                Some("the client must send the request in another form")
+            }
+            Self::HeadTooLarge => Some("see `limits.max_head_bytes` and `limits.max_fields` in proxy.toml"),
+            Self::TargetTooLong => Some("see `limits.max_target_bytes` in proxy.toml"),
+            Self::RequestTimeout => Some("see `limits` in proxy.toml"),
+            Self::ProxyAuthRequired => Some("use the proxy URL that `clauderon env NAME` prints"),
+            Self::UpgradeNotAllowed => Some("WebSocket over TLS is the only upgrade"),
+            Self::AuditUnavailable => Some("free space where the audit log lies; `clauderon config paths` shows where"),
+            Self::TooBusy => Some("try again when other requests have ended"),
+            Self::Draining => Some("try again in a moment"),
+            Self::UpstreamDns | Self::UpstreamRefused | Self::UpstreamTimeout | Self::UpstreamProtocol => {
+                Some("try again; if it stays, see whether the host answers without the proxy")
+            }
+            Self::Internal => Some("`clauderon logs --daemon` may say more"),
+            Self::ReadOnly
+            | Self::Minting
+            | Self::PlaceholderMisdirected
+            | Self::HostNotAllowed
+            | Self::AddressNotAllowed
+            | Self::OwnListener
+            | Self::CredentialUnavailable
+            | Self::UpstreamCertificate
+            | Self::UpstreamTls
+            | Self::UpstreamProxy => None,
+        }
+    }
+
     /// The code on the wire and in the audit log.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -174,6 +264,31 @@ impl DenialCode {
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamProxy => "upstream_proxy",
             Self::Internal => "internal",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_service_gets_errors_in_its_own_shape() {
+        let body = |shape| Denial::new(DenialCode::Minting, "no").detail("host", "h").hint("do").shape(shape).body();
+        let rest = r#""host":"h","reason":"minting","hint":"do"}"#;
+        for (shape, error) in [
+            (ErrorShape::Plain, r#"{"error":"no","#),
+            (ErrorShape::Message, r#"{"error":"no","message":"no","#),
+            (ErrorShape::Detail, r#"{"error":"no","detail":"no","#),
+            (ErrorShape::Anthropic, r#"{"type":"error","error":{"type":"permission_error","message":"no"},"#),
+            (
+                ErrorShape::Openai,
+                r#"{"error":{"message":"no","type":"permission_error","code":"minting","param":null},"#,
+            ),
+            (ErrorShape::Pagerduty, r#"{"error":{"message":"no","code":2010,"errors":["do"]},"#),
+            (ErrorShape::Oauth, r#"{"error":"access_denied","error_description":"no","#),
+        ] {
+            assert_eq!(body(shape), format!("{error}{rest}"), "{shape:?}");
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::denial::{Denial, DenialCode};
 use crate::facts::Facts;
 use crate::host::{HostPattern, Origin};
 use crate::rule::{Rule, RuleSet};
+use crate::service;
 use crate::session::Session;
 
 /// Leave to forward one request. Only [`decide`] makes one, and only [`crate::inject::plan`] takes one.
@@ -174,7 +175,9 @@ fn reads_only(session: &Session) -> bool {
 
 fn minting(rule: &str) -> Denial {
     let message = "operations that create lasting credentials are blocked";
-    Denial::new(DenialCode::Minting, message).hint(format!("add \"{rule}\" to `allow_minting` in proxy.toml"))
+    Denial::new(DenialCode::Minting, message)
+        .hint(format!("add \"{rule}\" to `allow_minting` in proxy.toml"))
+        .shape(service::error_shape(rule))
 }
 
 fn with_context(denial: Denial, method: Option<&Method>, origin: &Origin, session: &Session) -> Denial {

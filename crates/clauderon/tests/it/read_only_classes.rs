@@ -258,7 +258,9 @@ async fn minting_is_refused_in_both_modes_until_it_is_named() {
                     (403, Some("minting")),
                     "{path}"
                 );
-                assert!(refused.json()["hint"].as_str().unwrap().contains("`allow_minting`"));
+                let told = refused.json();
+                assert!(told["hint"].as_str().unwrap().contains("`allow_minting`"));
+                assert_eq!((&told["reason"], &told["message"]), (&"minting".into(), &told["error"]), "as GitHub's own");
             }
             let named = client.send(Method::POST, "/repos/o/r/keys", "{}").await;
             assert_eq!(named.status.as_u16(), if session == "write" { 200 } else { 403 });

@@ -1,5 +1,6 @@
 //! The kinds of values a `proxy.toml` holds. Errors say what would be right and never repeat the value.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::access::ReadException;
 use crate::cidr::BadCidr;
 use crate::host::{Authority, Host, HostPattern, Scheme};
 use crate::secret::Secret;
+use crate::service;
 
 /// Where relative paths and `~` lead.
 #[derive(Clone, Copy)]
@@ -90,23 +92,23 @@ pub(super) fn anonymous(text: &str) -> Parsed<Anonymous> {
 }
 
 pub(super) fn exception(text: &str) -> Parsed<ReadException> {
-    let names = || ReadException::ALL.iter().map(|exception| exception.as_str());
-    ReadException::ALL.into_iter().find(|exception| exception.as_str() == text).ok_or_else(|| {
-        let known = names().collect::<Vec<_>>().join(", ");
-        suggestion(text, names()).map_or_else(
-            || format!("no such exception; there are: {known}"),
-            |near| format!("no such exception; did you mean \"{near}\"?"),
-        )
-    })
+    let names = ReadException::ALL.iter().map(|exception| exception.as_str());
+    let known = ReadException::ALL.into_iter().find(|exception| exception.as_str() == text);
+    known.ok_or_else(|| no_such("exception", text, names))
 }
 
-/// `service.operation`, the name of a minting operation.
+/// The name of a minting operation.
 pub(super) fn minting(text: &str) -> Parsed<String> {
-    let plain = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    let named = text.split_once('.').is_some_and(|(service, operation)| plain(service) && plain(operation));
-    named.then(|| text.to_owned()).ok_or_else(|| "a minting operation is named like \"github.runner\"".to_owned())
+    let known = service::minting_rules().any(|rule| rule == text);
+    known.then(|| text.to_owned()).ok_or_else(|| no_such("minting operation", text, service::minting_rules()))
+}
+
+fn no_such<'a>(what: &str, text: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let names = BTreeSet::from_iter(names);
+    match suggestion(text, names.iter().copied()) {
+        Some(near) => format!("no such {what}; did you mean \"{near}\"?"),
+        None => format!("no such {what}; there are: {}", Vec::from_iter(names).join(", ")),
+    }
 }
 
 pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {

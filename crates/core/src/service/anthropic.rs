@@ -4,6 +4,7 @@ use super::{Operation, Rows, Service, exact_name, whole_host};
 use crate::access::ReadException;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
+use crate::denial::ErrorShape;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
@@ -13,6 +14,7 @@ pub(super) const SERVICE: Service = Service {
     operations: &OPERATIONS,
     root: whole_host,
     other_hosts: &["platform.claude.com", "console.anthropic.com"],
+    errors: ErrorShape::Anthropic,
 };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {

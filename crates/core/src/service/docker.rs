@@ -5,6 +5,7 @@ use crate::access::ReadException;
 use crate::classify::registry_token;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
+use crate::denial::ErrorShape;
 use crate::path::PathPattern;
 use crate::rule::{Rule, Shape};
 
@@ -14,6 +15,7 @@ pub(super) const SERVICE: Service = Service {
     operations: &OPERATIONS,
     root: whole_host,
     other_hosts: &[HUB, "login.docker.com"],
+    errors: ErrorShape::Detail,
 };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {

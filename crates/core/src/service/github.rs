@@ -7,13 +7,20 @@ use crate::access::ReadException;
 use crate::classify::{BodyRule, Classification, Classified, Narrowing, registry_token};
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
+use crate::denial::ErrorShape;
 use crate::facts::Facts;
 use crate::host::HostPattern;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
-pub(super) const SERVICE: Service =
-    Service { kind: CredentialKind::Github, rules, operations: &OPERATIONS, root, other_hosts: &[] };
+pub(super) const SERVICE: Service = Service {
+    kind: CredentialKind::Github,
+    rules,
+    operations: &OPERATIONS,
+    root,
+    other_hosts: &[],
+    errors: ErrorShape::Message,
+};
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let any = || PathPattern::Any;

@@ -5,13 +5,20 @@ use percent_encoding::percent_decode_str;
 use super::{Operation, Rows, Service, base_url};
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
+use crate::denial::ErrorShape;
 use crate::facts::Facts;
 use crate::host::HostPattern;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
-pub(super) const SERVICE: Service =
-    Service { kind: CredentialKind::Grafana, rules, operations: &OPERATIONS, root, other_hosts: &[] };
+pub(super) const SERVICE: Service = Service {
+    kind: CredentialKind::Grafana,
+    rules,
+    operations: &OPERATIONS,
+    root,
+    other_hosts: &[],
+    errors: ErrorShape::Message,
+};
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let url = settings.url.as_deref().and_then(base_url);

@@ -2,6 +2,7 @@
 
 use super::{Service, whole_host};
 use crate::credential::CredentialKind;
+use crate::denial::ErrorShape;
 
 pub(super) const SERVICE: Service = Service {
     kind: CredentialKind::Kubernetes,
@@ -9,4 +10,5 @@ pub(super) const SERVICE: Service = Service {
     operations: &[],
     root: whole_host,
     other_hosts: &[],
+    errors: ErrorShape::Plain,
 };

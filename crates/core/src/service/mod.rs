@@ -20,6 +20,7 @@ use self::operation::{Asked, Site};
 use crate::classify::Classification;
 use crate::config::{ServiceSettings, Settings, UserCredential};
 use crate::credential::CredentialKind;
+use crate::denial::ErrorShape;
 use crate::facts::Facts;
 use crate::host::{Host, HostPattern, Origin, Scheme};
 use crate::path::PathPattern;
@@ -37,6 +38,8 @@ pub struct Service {
     root: fn(&PathPattern) -> &str,
     /// Origins (https, port 443) that are the service's although its credential never goes there.
     pub other_hosts: &'static [&'static str],
+    /// How its clients expect an error to look.
+    pub errors: ErrorShape,
 }
 
 /// Every built-in service, in the order of the documentation.
@@ -71,6 +74,22 @@ pub fn minting(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classification> {
 /// The class a service gives any other request to one of its origins.
 pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classification> {
     judge(facts, rules, |operation| !operation.mints())
+}
+
+/// The name of every minting operation, as `allow_minting` takes it.
+pub fn minting_rules() -> impl Iterator<Item = &'static str> {
+    SERVICES.iter().flat_map(|service| service.operations).filter(|operation| operation.mints()).map(|op| op.rule)
+}
+
+/// How the refusal of the operation called `rule` looks to the clients of its service.
+pub fn error_shape(rule: &str) -> ErrorShape {
+    match rule.split_once('.') {
+        Some((_, "oauth" | "login")) => ErrorShape::Oauth,
+        Some((name, _)) => {
+            SERVICES.iter().find(|service| service.name() == name).map_or_else(ErrorShape::default, |s| s.errors)
+        }
+        None => ErrorShape::Plain,
+    }
 }
 
 fn judge(facts: &Facts<'_>, rules: &RuleSet, which: fn(&Operation) -> bool) -> Option<Classification> {
@@ -188,6 +207,21 @@ mod tests {
         assert!(!rules.iter().any(|rule| silent.contains(&&*rule.service)));
         for service in SERVICES.iter().filter(|service| !silent.contains(&service.name())) {
             assert!(rules.iter().any(|rule| *rule.service == *service.name()), "{}", service.name());
+        }
+    }
+
+    #[test]
+    fn refusals_look_like_the_services_own_errors() {
+        for (rule, shape) in [
+            ("github.runner", ErrorShape::Message),
+            ("github.login", ErrorShape::Oauth),
+            ("anthropic.api-key", ErrorShape::Anthropic),
+            ("sentry.token", ErrorShape::Detail),
+            ("npm.token", ErrorShape::Plain),
+            ("example.operation", ErrorShape::Plain),
+            ("method", ErrorShape::Plain),
+        ] {
+            assert_eq!(error_shape(rule), shape, "{rule}");
         }
     }
 

@@ -4,11 +4,18 @@ use super::{Operation, Rows, Service, base_url};
 use crate::access::ReadException;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
+use crate::denial::ErrorShape;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
-pub(super) const SERVICE: Service =
-    Service { kind: CredentialKind::Npm, rules, operations: &OPERATIONS, root, other_hosts: &[] };
+pub(super) const SERVICE: Service = Service {
+    kind: CredentialKind::Npm,
+    rules,
+    operations: &OPERATIONS,
+    root,
+    other_hosts: &[],
+    errors: ErrorShape::Plain,
+};
 
 /// Only swapped, never added: a dead token would turn public installs into 401 and 404.
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {

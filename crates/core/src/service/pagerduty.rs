@@ -4,6 +4,7 @@ use super::{Operation, Rows, Service, exact_name, whole_host};
 use crate::classify::BodyRule;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
+use crate::denial::ErrorShape;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
@@ -13,6 +14,7 @@ pub(super) const SERVICE: Service = Service {
     operations: &OPERATIONS,
     root: whole_host,
     other_hosts: &["events.pagerduty.com", "events.eu.pagerduty.com", "identity.pagerduty.com"],
+    errors: ErrorShape::Pagerduty,
 };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {

@@ -3,11 +3,18 @@
 use super::{Operation, Rows, Service, whole_host};
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
+use crate::denial::ErrorShape;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
-pub(super) const SERVICE: Service =
-    Service { kind: CredentialKind::Sentry, rules, operations: &OPERATIONS, root: whole_host, other_hosts: &[] };
+pub(super) const SERVICE: Service = Service {
+    kind: CredentialKind::Sentry,
+    rules,
+    operations: &OPERATIONS,
+    root: whole_host,
+    other_hosts: &[],
+    errors: ErrorShape::Detail,
+};
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let api = || PathPattern::under("/api/0");

@@ -2,6 +2,13 @@
 
 use super::{Service, whole_host};
 use crate::credential::CredentialKind;
+use crate::denial::ErrorShape;
 
-pub(super) const SERVICE: Service =
-    Service { kind: CredentialKind::Talos, rules: |_| Vec::new(), operations: &[], root: whole_host, other_hosts: &[] };
+pub(super) const SERVICE: Service = Service {
+    kind: CredentialKind::Talos,
+    rules: |_| Vec::new(),
+    operations: &[],
+    root: whole_host,
+    other_hosts: &[],
+    errors: ErrorShape::Plain,
+};
