@@ -33,7 +33,8 @@ fn set_mode(path: &std::path::Path, mode: u32) {
 #[tokio::test]
 async fn it_says_where_it_listens_and_makes_its_files() {
     let rig = rig().start().await;
-    assert!(rig.output().contains(&format!("listening on {}", rig.addr())), "{}", rig.output());
+    let address = format!("listening on {}", rig.addr());
+    wait::until("the address", || rig.output().contains(&address).then_some(())).await;
     for (path, mode) in [
         ("proxy-ca.pem", 0o644),
         ("proxy-ca-key.pem", 0o600),
