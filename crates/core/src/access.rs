@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::local::LocalAnswer;
+
 /// What a session may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -24,6 +26,8 @@ pub enum OperationClass {
     Write,
     /// Creates a new credential; denied in both modes unless opened by `allow_minting`.
     Mint,
+    /// Answered by the proxy itself, in both modes; the origin never hears of it.
+    Local(LocalAnswer),
 }
 
 /// The named exceptions of `read_only.allow`.

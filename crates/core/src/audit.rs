@@ -354,6 +354,16 @@ const CHAIN_KEY: &[u8] = b",\"chain\":\"";
 /// From the comma before `chain` to the closing brace.
 const CHAIN_TAIL: usize = CHAIN_KEY.len() + CHAIN_DIGITS + 2;
 const INTENT_DURATION: &[u8] = b",\"duration_ms\":0,";
+/// The path as records show it: npm's logout names the token it ends.
+pub fn shown_path(path: &str) -> String {
+    match path.split_once(TOKEN_FOLLOWS) {
+        Some((before, token)) if !token.is_empty() => [before, TOKEN_FOLLOWS, "***"].concat(),
+        _ => path.to_owned(),
+    }
+}
+
+const TOKEN_FOLLOWS: &str = "/-/user/token/";
+
 /// A path as long as browsers and most servers take whole.
 const LONG_FIELD: usize = 4096;
 const SHORT_FIELD: usize = 512;

@@ -32,6 +32,16 @@ pub fn mint(session: &SessionId, name: &CredentialName, kind: TokenKind) -> Stri
     form.expect("every built-in credential has a form").render(session)
 }
 
+/// The placeholder of a login's refresh token, for credentials that have one.
+pub fn refresh(session: &SessionId, kind: CredentialKind) -> Option<String> {
+    forms(kind).iter().find(|form| form.refreshes).map(|form| form.render(session))
+}
+
+/// Whether `text` could be a placeholder of some session; which, only a [`PlaceholderTable`] tells.
+pub fn looks_like_one(text: &str) -> bool {
+    text.len() >= SHORTEST && MARKERS.iter().any(|marker| text.contains(marker))
+}
+
 /// Every placeholder the session may hold for the credential, whatever the kind of the real token was when it was minted.
 pub fn variants(session: &SessionId, name: &CredentialName) -> Vec<String> {
     match builtin(name) {
@@ -137,6 +147,8 @@ struct Form {
     marker: &'static str,
     tail: &'static str,
     len: usize,
+    /// Stands for a refresh token, which never goes upstream.
+    refreshes: bool,
 }
 
 impl Form {
@@ -172,7 +184,15 @@ const fn forms(kind: CredentialKind) -> &'static [Form] {
 }
 
 const fn form(prefix: &'static str, marker: &'static str, tail: &'static str) -> Form {
-    Form { prefix, marker, tail, len: 0 }
+    padded(prefix, marker, tail, 0)
+}
+
+const fn padded(prefix: &'static str, marker: &'static str, tail: &'static str, len: usize) -> Form {
+    Form { prefix, marker, tail, len, refreshes: false }
+}
+
+const fn refreshing(prefix: &'static str) -> Form {
+    Form { prefix, marker: "clauderon-placeholder-", tail: "-000000", len: 0, refreshes: true }
 }
 
 // The run of zeros keeps secret scanners quiet, `_` breaks their provider patterns; prefixes and lengths are what clients check.
@@ -181,16 +201,17 @@ const GITHUB: &[Form] = &[
     form("gho_", "clauderon_placeholder_", "000000"),
     form("ghu_", "clauderon_placeholder_", "000000"),
     form("ghs_", "clauderon_placeholder_", "000000"),
-    Form { prefix: "github_pat_", marker: "clauderon_placeholder_", tail: "", len: 93 },
+    padded("github_pat_", "clauderon_placeholder_", "", 93),
 ];
 const ANTHROPIC: &[Form] = &[
     form("sk-ant-oat01-", "clauderon-placeholder-", "-000000"),
     form("sk-ant-api03-", "clauderon-placeholder-", "-000000"),
+    refreshing("sk-ant-ort01-"),
 ];
 const OPENAI: &[Form] = &[form("sk-proj-", "clauderon-placeholder-", "-000000")];
 const PAGERDUTY: &[Form] = &[form("", "clauderon-placeholder-pd-", "-000000")];
 /// 32 bytes in hexadecimal after the prefix: sentry-cli warns otherwise.
-const SENTRY: &[Form] = &[Form { prefix: "sntryu_", marker: "c1a0de", tail: "", len: 7 + 64 }];
+const SENTRY: &[Form] = &[padded("sntryu_", "c1a0de", "", 7 + 64)];
 const GRAFANA: &[Form] = &[form("glsa_", "clauderon_placeholder_", "_000000")];
 const NPM: &[Form] = &[form("npm_", "clauderon_placeholder_", "000000")];
 const DOCKER: &[Form] = &[form("dckr_pat_", "clauderon_", "_000000"), form("dckr_oat_", "clauderon_", "_000000")];

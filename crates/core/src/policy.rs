@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::access::{AccessMode, OperationClass};
+use crate::access::{AccessMode, OperationClass, ReadException};
 use crate::classify::{Classification, Classified, Narrowing};
 use crate::config::PolicySettings;
 use crate::denial::{Denial, DenialCode};
 use crate::facts::Facts;
 use crate::host::{HostPattern, Origin};
+use crate::local::LocalAnswer;
 use crate::rule::{Rule, RuleSet};
 use crate::service;
 use crate::session::Session;
@@ -30,7 +31,7 @@ pub struct Permit {
 pub fn settle(classification: Classification, session: &Session, settings: &PolicySettings) -> Classification {
     match classification {
         Classification::NeedsBody(rule)
-            if !reads_only(session) || !settings.read_only_allow.contains(&rule.exception()) =>
+            if !rule.exception().is_none_or(|exception| opens(session, settings, exception)) =>
         {
             Classified::write("method").into()
         }
@@ -51,7 +52,7 @@ pub fn decide(
     check_form(facts, rules)?;
     Ok(Permit {
         classified,
-        service: rules.service_of(facts.origin).cloned(),
+        service: rules.service_of(facts.origin).cloned().or_else(|| answering(classified).map(Into::into)),
         origin: facts.origin.clone(),
         rules: rules.matching(facts).cloned().collect(),
         narrowing: classified.narrowing.filter(|_| reads_only(session)),
@@ -98,6 +99,14 @@ impl Permit {
         self.classified.class
     }
 
+    /// What the proxy answers itself instead of forwarding the request.
+    pub fn local(&self) -> Option<LocalAnswer> {
+        match self.classified.class {
+            OperationClass::Local(answer) => Some(answer),
+            OperationClass::Read | OperationClass::Excepted(_) | OperationClass::Write | OperationClass::Mint => None,
+        }
+    }
+
     /// What the request must lose before it goes out.
     pub fn narrowing(&self) -> Option<Narrowing> {
         self.narrowing
@@ -109,6 +118,7 @@ impl Permit {
             OperationClass::Read | OperationClass::Write => None,
             OperationClass::Excepted(exception) => Some(exception.as_str()),
             OperationClass::Mint => Some(self.classified.rule),
+            OperationClass::Local(_) => Some(ANSWERED_HERE),
         }
     }
 
@@ -122,6 +132,12 @@ impl Permit {
     pub fn bare_injection(&self, session: &Session, known: impl Fn(&Rule) -> bool) -> Option<&Arc<Rule>> {
         self.rules.iter().find(|rule| rule.adds() && session.may_use(&rule.credential)).filter(|rule| known(rule))
     }
+}
+
+/// The service in whose place the proxy answers; its rules need not know the origin.
+fn answering(classified: Classified) -> Option<&'static str> {
+    let OperationClass::Local(answer) = classified.class else { return None };
+    Some(answer.credential.names().name)
 }
 
 fn covers(pattern: &HostPattern, origin: &Origin) -> bool {
@@ -151,7 +167,7 @@ fn check_class(
     let denial = |denial| with_context(denial, Some(facts.method), facts.origin, session).rule(classified.rule);
     let reads_only = reads_only(session);
     let permitted = match classified.class {
-        OperationClass::Read => true,
+        OperationClass::Read | OperationClass::Local(_) => true,
         OperationClass::Excepted(exception) => !reads_only || settings.read_only_allow.contains(&exception),
         OperationClass::Write => !reads_only,
         OperationClass::Mint if !settings.allow_minting.iter().any(|open| open == classified.rule) => {
@@ -164,6 +180,11 @@ fn check_class(
     }
     let refused = Denial::new(DenialCode::ReadOnly, "Write operations are blocked in read-only mode");
     Err(denial(refused).hint(format!("clauderon set-access-mode {} read-write", session.name)))
+}
+
+/// Whether an exception makes a difference to this session.
+fn opens(session: &Session, settings: &PolicySettings, exception: ReadException) -> bool {
+    reads_only(session) && settings.read_only_allow.contains(&exception)
 }
 
 fn reads_only(session: &Session) -> bool {
@@ -187,3 +208,6 @@ fn with_context(denial: Denial, method: Option<&Method>, origin: &Origin, sessio
     };
     denial.detail("host", origin.host.to_string()).detail("session", session.name.as_str())
 }
+
+/// Why a request that the proxy answered itself was let through, in audit records.
+const ANSWERED_HERE: &str = "answered-here";

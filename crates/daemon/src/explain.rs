@@ -123,5 +123,6 @@ fn class_name(class: OperationClass) -> &'static str {
         OperationClass::Excepted(exception) => exception.as_str(),
         OperationClass::Write => "write",
         OperationClass::Mint => "mint",
+        OperationClass::Local(_) => "answered-here",
     }
 }

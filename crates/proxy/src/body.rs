@@ -40,6 +40,19 @@ pub(crate) enum Body {
     Local(LocalBody),
 }
 
+impl Body {
+    /// The bytes, where a rule had them read whole.
+    pub(crate) fn read(&self) -> Option<&[u8]> {
+        if let Self::Full(bytes) = self { Some(bytes) } else { None }
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::Full(text.into())
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = BoxError;

@@ -38,8 +38,7 @@ pub(crate) async fn classify(
 
 /// Takes from a permitted request what a read-only session may not have.
 pub(crate) fn narrow(narrowing: Narrowing, parts: &mut Parts, body: Body) -> Result<Body, Denial> {
-    let read = if let Body::Full(bytes) = &body { Some(&bytes[..]) } else { None };
-    let narrowed = narrowing.apply(parts, read);
+    let narrowed = narrowing.apply(parts, body.read());
     let narrowed = narrowed.map_err(|error| Denial::new(DenialCode::ReadOnly, error.to_string()))?;
     Ok(narrowed.map_or(body, |bytes| Body::Full(bytes.into())))
 }

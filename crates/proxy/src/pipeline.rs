@@ -8,6 +8,7 @@ use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::Origin;
 use clauderon_core::inject::{self, Injected, Plan};
+use clauderon_core::local;
 use clauderon_core::policy::{decide, settle};
 use http::request::Parts;
 use http::{Method, Request, Version};
@@ -77,6 +78,11 @@ async fn attempt(
     };
     let permit = decide(&facts, class, session, &snapshot.rules, policy)?;
     exchange.permitted(&permit);
+    if let Some(wish) = permit.local() {
+        let request = (&permit, &parts, body.read().unwrap_or_default());
+        let answer = local::answer(wish, request, session, &snapshot.placeholders)?;
+        return Ok(respond::Answered::plain(answer.map(Body::from)));
+    }
     let body = match permit.narrowing() {
         None => body,
         Some(narrowing) => buffer::narrow(narrowing, &mut parts, body)?,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use clauderon_core::audit::AuditRecord;
+use clauderon_core::audit::{AuditRecord, shown_path};
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::{Authority, Origin, Scheme};
@@ -108,7 +108,7 @@ pub(crate) fn mismatch(expected: &str, found: &str) -> Denial {
 /// Notes what a head says, before anything is decided, so that refusals are recorded as fully as the rest.
 pub(crate) fn describe(record: &mut AuditRecord, parts: &Parts, target: &Target<'_>) {
     record.method = parts.method.as_str().into();
-    record.path = parts.uri.path().into();
+    record.path = shown_path(parts.uri.path());
     record.protocol = if parts.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
     match target {
         Target::Tunnel(tunnel) => {

@@ -13,6 +13,7 @@ mod hostile;
 mod identity;
 mod malformed;
 mod modes;
+mod oauth;
 mod onepassword;
 mod origins;
 mod packages;

@@ -4,6 +4,7 @@
 mod body;
 mod git;
 mod graphql;
+pub(crate) mod login;
 mod members;
 mod narrow;
 mod registry;
@@ -11,10 +12,12 @@ mod registry;
 use http::{HeaderName, Method};
 
 pub use self::body::BodyRule;
+pub use self::login::LoginRule;
 pub use self::narrow::{Narrowing, NotNarrowed};
 pub(crate) use self::registry::by_head as registry_token;
 use crate::access::{OperationClass, ReadException};
 use crate::facts::Facts;
+use crate::local::LocalAnswer;
 use crate::rule::RuleSet;
 use crate::service;
 
@@ -38,11 +41,11 @@ pub struct Classified {
     pub narrowing: Option<Narrowing>,
 }
 
-/// Classifies a request by its head: first what no mode permits, then what overrides the method, then what the origin's service
+/// Classifies a request by its head: first what no mode lets out, then what overrides the method, then what the origin's service
 /// knows, then the protocols that look alike on every host, then the method.
 pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Classification {
-    if let Some(minting) = service::minting(facts, rules) {
-        return minting;
+    if let Some(kept_in) = service::kept_in(facts, rules) {
+        return kept_in;
     }
     if let Some(header) = overrides_method(facts) {
         return Classified::write(header).into();
@@ -76,6 +79,11 @@ impl Classified {
     /// Makes a credential, by `rule`.
     pub const fn mint(rule: &'static str) -> Self {
         Self::new(OperationClass::Mint, rule)
+    }
+
+    /// Answered by the proxy itself, by `rule`.
+    pub const fn local(answer: LocalAnswer, rule: &'static str) -> Self {
+        Self::new(OperationClass::Local(answer), rule)
     }
 
     /// Harmless in a named way.

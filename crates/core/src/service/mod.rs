@@ -66,14 +66,15 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
     own.chain(builtin).collect()
 }
 
-/// The class of a request that would make a credential, or give other lasting access, at one of a service's origins.
-pub fn minting(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classification> {
-    judge(facts, rules, Operation::mints)
+/// The class of a request to one of a service's origins that stays in: it would make a credential, or give other lasting access,
+/// or the proxy answers it itself.
+pub fn kept_in(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classification> {
+    judge(facts, rules, Operation::keeps_in)
 }
 
 /// The class a service gives any other request to one of its origins.
 pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classification> {
-    judge(facts, rules, |operation| !operation.mints())
+    judge(facts, rules, |operation| !operation.keeps_in())
 }
 
 /// The name of every minting operation, as `allow_minting` takes it.

@@ -5,6 +5,8 @@ use crate::access::ReadException;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
 use crate::denial::ErrorShape;
+use crate::facts::Facts;
+use crate::local::{LocalAnswer, Wish};
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
@@ -34,7 +36,9 @@ fn root(path: &PathPattern) -> &str {
     }
 }
 
-const OPERATIONS: [Operation; 9] = [
+const OPERATIONS: [Operation; 10] = [
+    // npm names the token it ends in the path; swapped, it would end the user's own.
+    Operation::local("npm.logout", "DELETE", "**/-/user/token/*", LOGOUT).when(names_a_placeholder),
     Operation::mint("npm.token", "POST", "**/-/npm/v1/tokens"),
     Operation::mint("npm.token", "POST", "**/-/npm/v1/oidc/token/exchange/**"),
     Operation::mint("npm.login", "POST", "**/-/v1/login"),
@@ -46,6 +50,12 @@ const OPERATIONS: [Operation; 9] = [
     audit("-/npm/v1/security/audits"),
     audit("-/npm/v1/security/audits/quick"),
 ];
+
+const LOGOUT: LocalAnswer = LocalAnswer { credential: CredentialKind::Npm, wish: Wish::Logout };
+
+fn names_a_placeholder(facts: &Facts<'_>) -> bool {
+    crate::placeholder::looks_like_one(facts.raw_path)
+}
 
 const fn audit(path: &'static str) -> Operation {
     Operation::except(ReadException::NpmAudit, path)

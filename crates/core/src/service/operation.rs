@@ -7,8 +7,9 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::access::ReadException;
-use crate::classify::{BodyRule, Classification, Classified, overrides_method};
+use crate::classify::{BodyRule, Classification, Classified, LoginRule, overrides_method};
 use crate::facts::Facts;
+use crate::local::LocalAnswer;
 
 /// One row. Rows that refuse match every spelling of a path that some origin may take for the same; rows that permit match one.
 #[derive(Clone, Copy)]
@@ -32,6 +33,7 @@ enum Effect {
     Write,
     Read,
     Except(ReadException),
+    Local(LocalAnswer),
     Body(BodyRule),
     /// The head has more to say.
     Look(fn(&Facts<'_>) -> Classification),
@@ -80,7 +82,26 @@ impl Operation {
 
     /// A POST whose body tells.
     pub(super) const fn body(rule: BodyRule, path: &'static str) -> Self {
-        Self::new(rule.exception().as_str(), "POST", path, Effect::Body(rule))
+        let name = match rule.exception() {
+            Some(exception) => exception.as_str(),
+            None => "needs-body",
+        };
+        Self::new(name, "POST", path, Effect::Body(rule))
+    }
+
+    /// Answered by the proxy itself.
+    pub(super) const fn local(
+        rule: &'static str,
+        methods: &'static str,
+        path: &'static str,
+        answer: LocalAnswer,
+    ) -> Self {
+        Self::new(rule, methods, path, Effect::Local(answer))
+    }
+
+    /// A login's token endpoint: answered by the proxy itself where the body names a placeholder.
+    pub(super) const fn login(rule: LoginRule, path: &'static str) -> Self {
+        Self::new(rule.rule, "POST", path, Effect::Body(BodyRule::Login(rule)))
     }
 
     /// Something the rest of the head tells.
@@ -116,8 +137,15 @@ impl Operation {
     pub fn mints(&self) -> bool {
         match self.effect {
             Effect::Mint => true,
-            Effect::Write | Effect::Read | Effect::Except(_) | Effect::Body(_) | Effect::Look(_) => false,
+            Effect::Write | Effect::Read | Effect::Except(_) | Effect::Local(_) | Effect::Body(_) | Effect::Look(_) => {
+                false
+            }
         }
+    }
+
+    /// Whether a request that fits does not go out, whatever the mode.
+    pub(super) fn keeps_in(&self) -> bool {
+        self.mints() || matches!(self.effect, Effect::Local(_) | Effect::Body(BodyRule::Login(_)))
     }
 
     /// What the request does, if it fits.
@@ -166,6 +194,7 @@ impl Operation {
             Effect::Write => Classified::write(self.rule).into(),
             Effect::Read => Classified::read(self.rule).into(),
             Effect::Except(exception) => Classified::excepted_by(exception, self.rule).into(),
+            Effect::Local(answer) => Classified::local(answer, self.rule).into(),
             Effect::Body(rule) => rule.by_head(facts),
             Effect::Look(look) => look(facts),
         }
