@@ -61,13 +61,6 @@ impl Agent {
         self
     }
 
-    /// The same client, but what it receives is not kept: for bodies too big to hold.
-    #[must_use]
-    pub fn unwatched(mut self) -> Self {
-        self.sightings = Sightings::discarding();
-        self
-    }
-
     /// `Proxy-Authorization: …\r\n`, or nothing.
     pub fn proxy_authorization(&self) -> String {
         self.authorization.as_ref().map_or_else(String::new, |value| format!("Proxy-Authorization: {value}\r\n"))
@@ -171,7 +164,7 @@ impl Agent {
 
     fn client(&self, host: &str, sender: Sender) -> Client {
         let authority = host.strip_suffix(":443").unwrap_or(host).to_owned();
-        Client { sender, authority, sightings: self.sightings.clone() }
+        Client { sender, authority }
     }
 }
 
@@ -179,7 +172,6 @@ impl Agent {
 pub struct Client {
     sender: Sender,
     authority: String,
-    sightings: Sightings,
 }
 
 enum Sender {
@@ -231,16 +223,12 @@ impl Client {
     /// A second sender on the same HTTP/2 connection; `None` on HTTP/1.1.
     pub fn another(&self) -> Option<Self> {
         let Sender::H2(sender) = &self.sender else { return None };
-        let (authority, sightings) = (self.authority.clone(), self.sightings.clone());
-        Some(Self { sender: Sender::H2(sender.clone()), authority, sightings })
+        Some(Self { sender: Sender::H2(sender.clone()), authority: self.authority.clone() })
     }
 
     async fn fetch_as_is(&mut self, request: Request<Body>) -> Answered {
         let response = self.dispatch(request).await.expect("an answer comes");
-        let answered = read(response).await;
-        // HPACK hides field values from the watched socket, so what h2 decoded is added here.
-        self.sightings.add(format!("{:?} {:?}", answered.headers, answered.trailers).as_bytes());
-        answered
+        read(response).await
     }
 
     async fn dispatch(&mut self, request: Request<Body>) -> Result<Response<Incoming>, hyper::Error> {

@@ -105,12 +105,20 @@ impl Wire {
     #[must_use]
     pub fn watched(self, sightings: &Sightings) -> Self {
         let peer = self.peer.clone();
-        Self { peer, ..Self::new(Watched::new(self, sightings.clone())) }
+        Self { peer, ..Self::new(Watched::new(self, sightings)) }
     }
 
     pub(crate) fn counted_by(mut self, log: Arc<Log>) -> Self {
         self.log = Some(log);
         self
+    }
+
+    /// The next byte, which stays to be read; `None` when the connection ends.
+    pub(crate) async fn peek(&mut self) -> Option<u8> {
+        if self.ahead.is_empty() {
+            self.more().await;
+        }
+        self.ahead.first().copied()
     }
 
     /// Sends bytes; panics when the peer is gone.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs;
@@ -72,15 +72,7 @@ impl TestCa {
     /// A server config that shows `certificate` for `names` and offers `alpn`.
     pub fn server(&self, names: &[String], certificate: Certificate, alpn: &[&str]) -> Arc<ServerConfig> {
         let (chain, key) = self.issue(names, certificate);
-        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a generated key is PKCS#8");
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the default versions")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("the key signs for its certificate");
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Arc::new(config)
+        server(chain, &key, alpn)
     }
 
     fn issue(&self, names: &[String], certificate: Certificate) -> (Vec<CertificateDer<'static>>, KeyPair) {
@@ -103,6 +95,25 @@ impl TestCa {
         };
         (chain, leaf_key)
     }
+}
+
+/// A server config for `name` that a foreign authority signed for, and that speaks the protocol `alpn` or none by ALPN.
+pub(crate) fn signed_by(issuer: &Issuer<'_, KeyPair>, name: String, alpn: Option<&str>) -> Arc<ServerConfig> {
+    let leaf_key = key();
+    let leaf = leaf_params(&[name], Certificate::Good).signed_by(&leaf_key, issuer).expect("valid");
+    server(vec![leaf.der().clone()], &leaf_key, alpn.as_slice())
+}
+
+fn server(chain: Vec<CertificateDer<'static>>, key: &KeyPair, alpn: &[&str]) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a generated key is PKCS#8");
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("the key signs for its certificate");
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
 }
 
 /// A client config that trusts the certificates in `pem` only and offers `alpn`.

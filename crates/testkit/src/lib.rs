@@ -15,6 +15,7 @@ pub mod pip_origin;
 pub mod rig;
 pub mod run;
 pub mod sightings;
+mod tap;
 pub mod wait;
 pub mod websocket;
 

@@ -1,16 +1,19 @@
 //! The real binary between real clients and the kit's origins, in a home of its own.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::agent::Agent;
 use crate::ca::TestCa;
 use crate::origin::Origin;
 use crate::run::Run;
 use crate::sightings::{Sightings, assert_absent};
+use crate::tap::Tap;
 
 mod audit;
 mod daemon;
@@ -37,6 +40,7 @@ pub struct Rig {
     environment: BTreeMap<String, String>,
     secrets: Vec<String>,
     sightings: Sightings,
+    tap: OnceLock<Tap>,
 }
 
 impl Rig {
@@ -55,6 +59,7 @@ impl Rig {
             environment: BTreeMap::new(),
             secrets: Vec::new(),
             sightings: Sightings::default(),
+            tap: OnceLock::new(),
         };
         let (top, upstream, tables) = (String::new(), String::new(), String::new());
         RigBuilder { rig, top, upstream, tables, resolve: BTreeMap::new() }
@@ -122,10 +127,17 @@ impl Rig {
         run.envs(&self.environment).dir(self.outside()).watched(&self.sightings)
     }
 
-    /// A real tool as it runs inside session `name`, in `dir`.
-    pub async fn tool(&self, program: &str, name: &str, dir: &Path) -> Run {
-        let env = self.session_env(name).await;
+    /// A real tool as it runs inside session `name`, in `dir`; whatever the daemon sends it is kept, TLS opened.
+    pub async fn tool(&self, program: impl AsRef<OsStr>, name: &str, dir: &Path) -> Run {
+        let tap = self.tap.get_or_init(|| Tap::start(self.addr(), self.home(), &self.sightings)).addr();
+        let mut env = self.session_env(name).await;
+        env.values_mut().for_each(|value| *value = value.replace(&format!("@{}", self.addr()), &format!("@{tap}")));
         Run::new(program).envs(&env).dir(dir).watched(&self.sightings)
+    }
+
+    /// The same, but with nothing between: its TLS is the daemon's own, and only what it prints is kept.
+    pub async fn direct_tool(&self, program: impl AsRef<OsStr>, name: &str, dir: &Path) -> Run {
+        Run::new(program).envs(&self.session_env(name).await).dir(dir).watched(&self.sightings)
     }
 
     /// A directory below [`Self::outside`].
@@ -210,15 +222,33 @@ impl Rig {
         self.assert_clean(&self.home());
     }
 
+    /// Panics unless agents did receive a secret, and forgets it: for the tests of this check.
+    pub fn expect_leak_of(&self, what: &str) {
+        assert!(self.sightings.leaked(&self.secrets).is_some(), "a leaked secret was not seen: {what}");
+        self.sightings.forget();
+    }
+
     fn assert_clean(&self, dir: &Path) {
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        // Where the user put secrets, they are.
+        let own = [self.home().join("secrets"), self.home().join("proxy.toml")];
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| !own.contains(&entry.path()))
+        {
             let path = entry.path();
-            if path.is_dir() && path != self.home().join("secrets") {
+            if path.is_dir() {
                 self.assert_clean(&path);
             } else if let Ok(bytes) = std::fs::read(&path) {
                 let place = path.display().to_string();
                 self.secrets.iter().for_each(|secret| assert_absent(&place, &bytes, secret));
             }
+        }
+    }
+}
+
+impl Drop for Rig {
+    /// No test passes that let a real secret through, whatever it was about.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.assert_no_secret();
         }
     }
 }

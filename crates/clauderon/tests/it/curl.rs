@@ -10,7 +10,7 @@ async fn gets_the_answer_over_http_1_1() {
     let origin = github().reply("/user", "octocat").start().await;
     let rig = github_rig(&origin).start().await;
     rig.create("dev", &[]).await;
-    let curl = rig.tool("curl", "dev", rig.outside()).await;
+    let curl = rig.direct_tool("curl", "dev", rig.outside()).await;
     let args = ["-sS", "--http1.1", "https://api.github.com/user", "-w", " %{http_version} %{http_code}"];
     assert_eq!(curl.args(args).succeed().await.stdout, "octocat 1.1 200");
     assert_eq!(origin.log().only().field("host").unwrap_or("api.github.com"), "api.github.com");
@@ -22,7 +22,7 @@ async fn gets_the_answer_over_http_2() {
     let origin = github().reply("/user", "octocat").start().await;
     let rig = github_rig(&origin).start().await;
     rig.create("dev", &[]).await;
-    let curl = rig.tool("curl", "dev", rig.outside()).await;
+    let curl = rig.direct_tool("curl", "dev", rig.outside()).await;
     let args = ["-sS", "--http2", "https://api.github.com/user", "-w", " %{http_version} %{http_code}"];
     assert_eq!(curl.args(args).succeed().await.stdout, "octocat 2 200");
     assert_eq!(origin.log().only().version, Version::HTTP_2);

@@ -161,7 +161,7 @@ async fn deleting_both_ca_files_makes_a_new_ca() {
     rig.start().await;
     assert_ne!(rig.ca_pem(), before);
     assert_eq!(rig.anonymous().get("https://api.github.com/").await.status, 200);
-    let curl = rig.tool("curl", "default", rig.outside()).await;
+    let curl = rig.direct_tool("curl", "default", rig.outside()).await;
     curl.args(["-sSf", "https://api.github.com/"]).succeed().await;
 }
 

@@ -65,7 +65,7 @@ async fn pushes_a_pack_above_one_mebibyte() {
 #[tokio::test]
 async fn gives_the_placeholder_when_the_url_asks_for_it() {
     let (host, rig) = hosted().await;
-    let shell = rig.tool("sh", "dev", rig.outside()).await;
+    let shell = rig.direct_tool("sh", "dev", rig.outside()).await;
     let clone = "git clone --quiet https://x-access-token:$GITHUB_TOKEN@github.com/owner/repo copy";
     shell.args(["-c", clone]).succeed().await;
     assert!(host.origin.log().count() >= 2);

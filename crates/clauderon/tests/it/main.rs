@@ -11,6 +11,7 @@ mod framing;
 mod git;
 mod hostile;
 mod identity;
+mod leaks;
 mod malformed;
 mod modes;
 mod oauth;

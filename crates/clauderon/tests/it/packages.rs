@@ -68,8 +68,13 @@ async fn pip_downloads_from_a_private_index_of_the_users_own() {
 
 async fn pip(rig: &Rig, index: &str) {
     let dir = rig.work_dir("wheels");
-    let pip =
-        rig.tool("python3", "default", &dir).await.args(["-m", "pip", "--isolated", "--no-cache-dir", "download"]);
+    let pip = rig.direct_tool("python3", "default", &dir).await.args([
+        "-m",
+        "pip",
+        "--isolated",
+        "--no-cache-dir",
+        "download",
+    ]);
     let args = ["--quiet", "--disable-pip-version-check", "--no-deps", "--index-url", index, pip_origin::PROJECT];
     pip.args(args).succeed().await;
     assert_eq!(std::fs::read_dir(&dir).unwrap().filter(|file| is_wheel(file.as_ref().unwrap())).count(), 1);

@@ -7,7 +7,7 @@ async fn node_speaks_https_through_the_proxy() {
     let origin = github().reply("/user", "octocat").start().await;
     let rig = github_rig(&origin).start().await;
     rig.create("dev", &[]).await;
-    let node = rig.tool("node", "dev", rig.outside()).await.args(["-e", NODE]);
+    let node = rig.direct_tool("node", "dev", rig.outside()).await.args(["-e", NODE]);
     assert_eq!(node.succeed().await.stdout, "200 octocat");
     assert_eq!(rig.audit_path("/user").await.text("session"), "dev");
     rig.assert_no_secret();
@@ -18,7 +18,7 @@ async fn python_speaks_https_through_the_proxy() {
     let origin = github().reply("/user", "octocat").start().await;
     let rig = github_rig(&origin).start().await;
     rig.create("dev", &[]).await;
-    let python = rig.tool("python3", "dev", rig.outside()).await.args(["-c", PYTHON]);
+    let python = rig.direct_tool("python3", "dev", rig.outside()).await.args(["-c", PYTHON]);
     assert_eq!(python.succeed().await.stdout, "200 octocat\n");
     assert_eq!(rig.audit_path("/user").await.text("session"), "dev");
     rig.assert_no_secret();
@@ -28,7 +28,7 @@ async fn python_speaks_https_through_the_proxy() {
 async fn python_accepts_our_certificates_strictly() {
     let origin = github().reply("/user", "octocat").start().await;
     let rig = github_rig(&origin).start().await;
-    let python = rig.tool("python3", "default", rig.outside()).await.args(["-c", STRICT]);
+    let python = rig.direct_tool("python3", "default", rig.outside()).await.args(["-c", STRICT]);
     assert_eq!(python.succeed().await.stdout, "200 octocat\n");
 }
 

@@ -276,7 +276,7 @@ async fn big_bodies_stream_through_a_small_daemon() {
     let origin = origin.reply("/up", "taken").start().await;
     let rig = github_rig(&origin).start().await;
     let before = resident(rig.pid());
-    let mut client = rig.anonymous().unwatched().h1("api.github.com").await;
+    let mut client = rig.anonymous().h1("api.github.com").await;
     let mut response = client.start(Request::get("/down").body(empty()).unwrap()).await.unwrap();
     let mut len = 0;
     while let Some(frame) = response.body_mut().frame().await {
@@ -298,11 +298,11 @@ async fn a_slow_reader_holds_the_origin_back() {
     let origin = origin.start().await;
     let rig = github_rig(&origin).start().await;
     let before = resident(rig.pid());
-    let mut client = rig.anonymous().unwatched().h2("api.github.com").await;
+    let mut client = rig.anonymous().h2("api.github.com").await;
     let mut response = client.start(Request::get("/down").body(empty()).unwrap()).await.unwrap();
     response.body_mut().frame().await.unwrap().unwrap();
     // Nobody reads on; an endless origin would fill whatever does not push back.
-    let other = rig.anonymous().unwatched().h2("api.github.com").await;
+    let other = rig.anonymous().h2("api.github.com").await;
     assert!(other.another().is_some());
     for _ in 0..50 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
