@@ -142,7 +142,7 @@ pub struct ConfigEntry {
 }
 
 /// `POST /v1/explain`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
     /// The method.
@@ -151,6 +151,12 @@ pub struct ExplainRequest {
     pub url: String,
     /// The session's name; absent means `default`.
     pub session: Option<String>,
+    /// Header fields of the request.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// Its body, if it has one.
+    #[serde(default)]
+    pub body: Option<String>,
 }
 
 /// The decision a request would meet, without sending it.
@@ -160,6 +166,8 @@ pub struct Explanation {
     pub allowed: bool,
     /// The denial's code, or why it is allowed.
     pub reason: String,
+    /// Where it would go: scheme, host and port.
+    pub origin: String,
     /// The rule or exception that decided.
     pub rule: Option<String>,
     /// The service the origin belongs to.
@@ -168,14 +176,20 @@ pub struct Explanation {
     pub credential: Option<String>,
     /// Where its secret would come from.
     pub source: Option<String>,
-    /// Whether a secret would go out on a request that carries no credential.
+    /// Where in the request the credential stands, and in what form.
+    pub surface: Option<String>,
+    /// Whether the secret would go out.
     pub auth_injected: bool,
+    /// Why it would, or why not.
+    pub injection: String,
     /// `read`, `write`, `mint` or the exception's name.
     pub class: String,
     /// The session asked about.
     pub session: String,
     /// Its mode.
     pub access_mode: String,
+    /// The sentence of the denial.
+    pub error: Option<String>,
     /// The whole denial as the agent would see it.
     pub denial: Option<serde_json::Value>,
 }

@@ -305,8 +305,20 @@ pub(crate) struct ExplainArgs {
     /// The session that would send it
     #[arg(long, value_name = "NAME")]
     pub(crate) session: Option<String>,
+    /// A header field of the request, as curl takes it; repeatable
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// The request's body; @FILE reads it from a file
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) data: Option<String>,
     #[command(flatten)]
     pub(crate) format: Format,
+}
+
+/// `name: value`, as curl takes it.
+fn header(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once(':').ok_or("write it as \"name: value\"")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// An access mode.
@@ -410,7 +422,7 @@ mod tests {
             "clauderon audit tail -f -n 3",
             "clauderon audit query --session n --service github --method GET --denied --alarms --since 2h --status 4xx --json",
             "clauderon ca path",
-            "clauderon explain GET https://x --session n --json",
+            "clauderon explain GET https://x --session n --header a:b -H c:d --data x --json",
             "clauderon completions zsh",
         ] {
             parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));

@@ -143,6 +143,8 @@ pub(crate) const EXPLAIN: &str = "\
 Examples:
   clauderon explain GET https://api.github.com/user
   clauderon explain POST https://api.github.com/repos/o/r/issues --session review
+  clauderon explain POST https://api.github.com/graphql --session review \\
+    -H 'Content-Type: application/json' --data '{\"query\":\"{viewer{login}}\"}'
 ";
 
 pub(crate) const DEMO: &str = "\

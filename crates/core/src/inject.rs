@@ -13,6 +13,7 @@ use http::request::Parts;
 
 use crate::credential::CredentialName;
 use crate::denial::{Denial, DenialCode};
+use crate::host::Scheme;
 use crate::placeholder::PlaceholderTable;
 use crate::policy::Permit;
 use crate::rule::{InjectPolicy, Rule};
@@ -47,6 +48,27 @@ pub fn plan(permit: Permit, parts: &Parts, session: &Session, table: &Placeholde
     Ok(Plan(Some(Change { rule, action: Action::Swap(placeholders), session: session.name.clone() })))
 }
 
+/// Why the rules add nothing to a permitted request that carries no placeholder, for people; `None` if they do.
+pub fn idle_because(permit: &Permit, parts: &Parts, session: &Session) -> Option<&'static str> {
+    if unasked(permit, parts, session).is_some() {
+        return None;
+    }
+    let Some(rule) = permit.rule() else {
+        return Some(match permit.origin().scheme {
+            Scheme::Http => "credentials go over TLS only",
+            Scheme::Https if permit.service().is_some() => "no credential goes to this path",
+            Scheme::Https => "no credential goes to this host",
+        });
+    };
+    Some(if !session.may_use(&rule.credential) {
+        "the session may not use it"
+    } else if look::carries_credential(parts, &rule.shape) {
+        "the request carries a credential of its own"
+    } else {
+        "it goes out only in place of the session's placeholder"
+    })
+}
+
 impl Plan {
     /// The credential whose secret is needed; `None` if the request goes out as it is.
     pub fn credential(&self) -> Option<&CredentialName> {
@@ -56,6 +78,11 @@ impl Plan {
     /// The rule that asks for it.
     pub fn rule(&self) -> Option<&Arc<Rule>> {
         self.0.as_ref().map(|change| &change.rule)
+    }
+
+    /// Whether the secret takes the place of a placeholder; else it is added.
+    pub fn swaps(&self) -> bool {
+        self.0.as_ref().is_some_and(|change| matches!(change.action, Action::Swap(_)))
     }
 
     /// Puts the secret in; an error means that it cannot be rendered on its surface.

@@ -127,11 +127,6 @@ impl Permit {
         let named = self.reason().map(|_| self.classified.rule.into());
         named.or_else(|| self.rule().map(|rule| rule.label()))
     }
-
-    /// The credential that a request without one would get, if `known` says that its secret exists; for `explain`.
-    pub fn bare_injection(&self, session: &Session, known: impl Fn(&Rule) -> bool) -> Option<&Arc<Rule>> {
-        self.rules.iter().find(|rule| rule.adds() && session.may_use(&rule.credential)).filter(|rule| known(rule))
-    }
 }
 
 /// The service in whose place the proxy answers; its rules need not know the origin.

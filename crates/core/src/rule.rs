@@ -94,6 +94,26 @@ pub enum Shape {
     },
 }
 
+impl std::fmt::Display for Shape {
+    /// The surface, as `explain` shows it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bearer => f.write_str("authorization: Bearer"),
+            Self::Openai => f.write_str("authorization: Bearer, or an entry of sec-websocket-protocol"),
+            Self::PagerdutyToken => f.write_str("authorization: Token token="),
+            Self::Basic { user } => write!(f, "authorization: Basic, user {user} unless the client names one"),
+            Self::RegistryBasic { user: Some(user) } => write!(f, "authorization: Basic, user {user}"),
+            Self::RegistryBasic { user: None } => {
+                f.write_str("authorization: Basic, user from the client or the secret")
+            }
+            Self::Anthropic => f.write_str("authorization: Bearer for an OAuth token, x-api-key for an API key"),
+            Self::Header { name, prefix, suffix } => write!(f, "{name}: {prefix}{{token}}{suffix}"),
+            Self::Query { key } => write!(f, "query parameter {key}"),
+            Self::Cookie { name } => write!(f, "cookie {name}"),
+        }
+    }
+}
+
 /// When a credential is injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -101,6 +101,13 @@ impl Book {
         self.page(name)?.found.first().map(Found::to_string)
     }
 
+    /// What is wrong with the source that wins, if that can be said without asking it.
+    pub fn fault(&self, name: &CredentialName) -> Option<String> {
+        let page = self.page(name)?;
+        let found = page.found.first()?;
+        if let Reading::Broken(reason) = &found.reading { Some(format!("{found}: {reason}")) } else { None }
+    }
+
     /// One row per credential for `config credentials`; never a value.
     pub fn rows(&self, rules: &RuleSet) -> Vec<CredentialInfo> {
         self.pages.load().order.iter().map(|page| self.row(page, rules)).collect()

@@ -2,55 +2,135 @@
 
 use clauderon_api::{ExplainRequest, Explanation};
 use clauderon_core::access::OperationClass;
-use clauderon_core::classify::classify;
+use clauderon_core::classify::{BodyRule, Classification, Classified, classify};
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::{Authority, Origin, Scheme};
-use clauderon_core::inject;
+use clauderon_core::inject::{self, Plan};
 use clauderon_core::policy::{Permit, decide, settle};
+use clauderon_core::rule::Rule;
 use clauderon_core::session::{Session, SessionName};
 use clauderon_proxy::snapshot::{Known, SecretBook, Snapshot};
+use http::header::{HOST, UPGRADE};
 use http::request::Parts;
-use http::{Method, Request, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 
 use crate::book::Book;
 use crate::control::Failure;
 
-/// The decision about `asked` under `snapshot`. Without a body and headers, what depends on them is taken as a write.
+/// The decision about `asked` under `snapshot`. Without a body, what depends on one is taken as a write.
 pub(crate) fn explain(asked: &ExplainRequest, snapshot: &Snapshot, book: &Book) -> Result<Explanation, Failure> {
-    let session = session(asked, snapshot)?;
+    let case = Case { session: session(asked, snapshot)?, snapshot, book };
     let Target { parts, origin, upgrade } = Target::read(asked)?;
     let facts = Facts::of(&parts, &origin, upgrade);
+    let classified = case.class(&facts, asked.body.as_deref());
+    let told = case.about(&facts, classified);
     let policy = &snapshot.settings.policy;
-    let classified = settle(classify(&facts, &snapshot.rules), session, policy).without_body();
-    let service = snapshot.rules.service_of(&origin).map(ToString::to_string);
-    let blank = Explanation {
-        allowed: false,
-        reason: String::new(),
-        rule: None,
-        service,
-        credential: None,
-        source: None,
-        auth_injected: false,
-        class: class_name(classified.class).to_owned(),
-        session: session.name.to_string(),
-        access_mode: session.mode.to_string(),
-        denial: None,
-    };
-    let permit = match decide(&facts, classified, session, &snapshot.rules, policy) {
-        Ok(permit) => permit,
-        Err(denial) => {
-            let by_class = matches!(denial.code, DenialCode::ReadOnly | DenialCode::Minting);
-            let rule = by_class.then(|| classified.rule.to_owned());
-            return Ok(denied(Explanation { rule, ..blank }, &denial));
-        }
-    };
-    let allowed = allowed(blank, &permit, session, book);
-    // A placeholder in the URL is found here, as on the live path.
-    Ok(match inject::plan(permit, &parts, session, &snapshot.placeholders) {
-        Ok(_plan) => allowed,
-        Err(denial) => denied(allowed, &denial),
+    Ok(match decide(&facts, classified, case.session, &snapshot.rules, policy) {
+        Ok(permit) => case.permitted(told, permit, parts),
+        Err(denial) => denied(told, &denial),
     })
+}
+
+/// Who asks, and what is in force.
+struct Case<'a> {
+    session: &'a Session,
+    snapshot: &'a Snapshot,
+    book: &'a Book,
+}
+
+impl Case<'_> {
+    fn class(&self, facts: &Facts<'_>, body: Option<&str>) -> Classified {
+        let settled = settle(classify(facts, &self.snapshot.rules), self.session, &self.snapshot.settings.policy);
+        match (settled, body) {
+            (Classification::NeedsBody(rule), Some(body)) if body.len() > BodyRule::MAX_BYTES => rule.too_long(),
+            (Classification::NeedsBody(rule), Some(body)) => rule.classify(facts, body.as_bytes()),
+            (known, _) => known.without_body(),
+        }
+    }
+
+    /// What is known before the decision: the destination, and the rule of the credential that may go there.
+    fn about(&self, facts: &Facts<'_>, classified: Classified) -> Explanation {
+        let mut rules = self.snapshot.rules.matching(facts);
+        let rule = rules.find(|rule| self.session.may_use(&rule.credential));
+        let told = Explanation {
+            allowed: false,
+            reason: String::new(),
+            origin: facts.origin.to_string(),
+            rule: None,
+            service: self.snapshot.rules.service_of(facts.origin).map(ToString::to_string),
+            credential: None,
+            source: None,
+            surface: None,
+            auth_injected: false,
+            injection: String::new(),
+            class: class_name(classified.class).to_owned(),
+            session: self.session.name.to_string(),
+            access_mode: self.session.mode.to_string(),
+            error: None,
+            denial: None,
+        };
+        match rule {
+            Some(rule) => self.by_rule(told, rule),
+            None => told,
+        }
+    }
+
+    fn by_rule(&self, told: Explanation, rule: &Rule) -> Explanation {
+        Explanation {
+            rule: Some(rule.label().to_string()),
+            service: Some(rule.service.to_string()),
+            credential: Some(rule.credential.to_string()),
+            source: self.book.source_of(&rule.credential),
+            surface: Some(rule.shape.to_string()),
+            ..told
+        }
+    }
+
+    fn permitted(&self, told: Explanation, permit: Permit, parts: Parts) -> Explanation {
+        let reason = || format!("{} permits a {}", self.session.mode, told.class);
+        let told = Explanation {
+            allowed: true,
+            reason: permit.reason().map_or_else(reason, str::to_owned),
+            rule: permit.label().map(|label| label.to_string()),
+            ..told
+        };
+        if let Err(denial) = clauderon_proxy::vet(permit.origin(), &self.snapshot.settings) {
+            return denied(told, &denial);
+        }
+        let idle = inject::idle_because(&permit, &parts, self.session);
+        let by_rule = permit.reason().is_none();
+        match inject::plan(permit, &parts, self.session, &self.snapshot.placeholders) {
+            Err(denial) => denied(told, &denial),
+            Ok(plan) => match plan.rule().cloned() {
+                None => Explanation { injection: format!("no: {}", idle.unwrap_or("nothing asks for it")), ..told },
+                Some(rule) => {
+                    let label = if by_rule { Some(rule.label().to_string()) } else { told.rule.clone() };
+                    self.planned(Explanation { rule: label, ..self.by_rule(told, &rule) }, plan, parts)
+                }
+            },
+        }
+    }
+
+    /// What the plan makes of the secret that is known now. Nothing is sent, and no source is asked.
+    fn planned(&self, told: Explanation, plan: Plan, parts: Parts) -> Explanation {
+        let Some(name) = plan.credential().cloned() else { return told };
+        let how = if plan.swaps() { "yes: in place of the placeholder" } else { "yes: added" };
+        let (injected, idle) = match (self.book.peek(&name), self.book.fault(&name)) {
+            (Known::Ready(secret), _) => (plan.apply(parts, &secret), "such a secret is not added here"),
+            (Known::Absent, _) => (plan.without_secret(parts, None), "no secret is configured"),
+            (Known::Unresolved, Some(why)) => (plan.without_secret(parts, Some(&why)), "it cannot be had"),
+            (Known::Unresolved, None) => {
+                let injection = format!("{how}, once its source has been asked");
+                return Explanation { auth_injected: true, injection, ..told };
+            }
+        };
+        match injected.map(|injected| injected.auth_injected()) {
+            Ok(true) => Explanation { auth_injected: true, injection: how.to_owned(), ..told },
+            Ok(false) => Explanation { injection: format!("no: {idle}"), ..told },
+            Err(denial) => denied(told, &denial),
+        }
+    }
 }
 
 /// Where an asked request would go, and its head.
@@ -69,7 +149,7 @@ impl Target {
                 .hint("write it whole: https://api.example.com/path")
         };
         let uri: Uri = asked.url.parse().map_err(|_| no_url())?;
-        let (scheme, upgrade) = match uri.scheme_str().ok_or_else(no_url)? {
+        let (scheme, socket) = match uri.scheme_str().ok_or_else(no_url)? {
             "https" => (Scheme::Https, false),
             "http" => (Scheme::Http, false),
             "wss" => (Scheme::Https, true),
@@ -78,9 +158,25 @@ impl Target {
         };
         let authority = uri.authority().ok_or_else(no_url)?.as_str();
         let origin = Authority::parse(authority).map_err(|_| no_url())?.origin(scheme);
-        let (parts, ()) = Request::builder().method(method).uri(uri).body(()).map_err(|_| no_url())?.into_parts();
+        let (mut parts, ()) = Request::builder().method(method).uri(uri).body(()).map_err(|_| no_url())?.into_parts();
+        add_headers(&mut parts, &asked.headers)?;
+        let upgrade = socket || parts.headers.remove(UPGRADE).is_some();
         Ok(Self { parts, origin, upgrade })
     }
+}
+
+/// Errors name the field and never its value, which may be a secret.
+fn add_headers(parts: &mut Parts, headers: &[(String, String)]) -> Result<(), Failure> {
+    for (name, value) in headers {
+        let field = name.parse::<HeaderName>().ok().zip(HeaderValue::from_str(value).ok());
+        let bad = || Failure::bad_request(format!("{name:?} is no header, or its value none that may be sent"));
+        let (name, value) = field.ok_or_else(bad)?;
+        if name == HOST {
+            return Err(Failure::bad_request("the host is in the URL already").hint("leave `Host` out"));
+        }
+        parts.headers.append(name, value);
+    }
+    Ok(())
 }
 
 fn session<'a>(asked: &ExplainRequest, snapshot: &'a Snapshot) -> Result<&'a Session, Failure> {
@@ -92,28 +188,19 @@ fn session<'a>(asked: &ExplainRequest, snapshot: &'a Snapshot) -> Result<&'a Ses
     })
 }
 
-fn allowed(blank: Explanation, permit: &Permit, session: &Session, book: &Book) -> Explanation {
-    let is_known = |credential: &_| !matches!(book.peek(credential), Known::Absent);
-    let injected = permit.bare_injection(session, |rule| is_known(&rule.credential));
-    let named = injected.or_else(|| permit.rule()).map(|rule| &rule.credential);
-    Explanation {
-        allowed: true,
-        reason: permit.reason().map_or_else(|| format!("{} permits a {}", session.mode, blank.class), str::to_owned),
-        rule: permit.label().map(|label| label.to_string()),
-        credential: named.map(ToString::to_string),
-        source: named.and_then(|credential| book.source_of(credential)),
-        auth_injected: injected.is_some(),
-        ..blank
-    }
-}
-
-fn denied(asked: Explanation, denial: &Denial) -> Explanation {
+/// A refusal: by what refused, if that is a rule, else with the rule that would have counted.
+fn denied(told: Explanation, denial: &Denial) -> Explanation {
+    let by_class = matches!(denial.code, DenialCode::ReadOnly | DenialCode::Minting);
+    let refusing = denial.rule.filter(|_| by_class).map(str::to_owned);
     Explanation {
         allowed: false,
         reason: denial.code.as_str().to_owned(),
+        rule: refusing.or(told.rule),
         auth_injected: false,
+        injection: "no: the request is refused".to_owned(),
+        error: Some(denial.message.clone()),
         denial: serde_json::from_str(&denial.body()).ok(),
-        ..asked
+        ..told
     }
 }
 

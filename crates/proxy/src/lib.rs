@@ -10,6 +10,9 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use clauderon_core::config::Settings;
+use clauderon_core::denial::Denial;
+use clauderon_core::host::Origin;
 use clauderon_core::session::SessionId;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -50,6 +53,11 @@ mod target;
 pub mod tls;
 mod upstream;
 mod websocket;
+
+/// Whether `origin` may be dialled, as far as that is known before its name is resolved; for `explain`.
+pub fn vet(origin: &Origin, settings: &Settings) -> Result<(), Denial> {
+    upstream::dial::vet(origin, settings)
+}
 
 /// The proxy: what all its listeners and connections share.
 pub struct Proxy {

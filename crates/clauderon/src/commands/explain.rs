@@ -3,13 +3,19 @@
 use clauderon_api::{ExplainRequest, Explanation};
 
 use crate::cli::ExplainArgs;
-use crate::error::{OK, Result};
+use crate::error::{CliError, FAILURE, OK, Result};
 use crate::output::{self, Tone};
 use crate::reach;
 
 pub(crate) async fn run(args: ExplainArgs) -> Result<u8> {
     let client = reach::daemon().await?;
-    let asked = ExplainRequest { method: args.method.to_ascii_uppercase(), url: args.url, session: args.session };
+    let asked = ExplainRequest {
+        method: args.method.to_ascii_uppercase(),
+        url: args.url,
+        session: args.session,
+        headers: args.headers,
+        body: args.data.map(body).transpose()?,
+    };
     let told = match client.explain(&asked).await {
         Ok(told) => told,
         Err(error) => return Err(reach::session_failed(&client, error).await),
@@ -19,6 +25,12 @@ pub(crate) async fn run(args: ExplainArgs) -> Result<u8> {
         false => show(&asked, &told)?,
     }
     Ok(OK)
+}
+
+/// The text itself, or what the file after an `@` holds.
+fn body(text: String) -> Result<String> {
+    let Some(path) = text.strip_prefix('@') else { return Ok(text) };
+    std::fs::read_to_string(path).map_err(|e| CliError::caused(FAILURE, e).context(format!("cannot read {path}")))
 }
 
 fn show(asked: &ExplainRequest, told: &Explanation) -> Result {
@@ -32,14 +44,17 @@ fn show(asked: &ExplainRequest, told: &Explanation) -> Result {
     let hint = told.denial.as_ref().and_then(|denial| denial.get("hint")).and_then(|hint| hint.as_str());
     let mut members = vec![
         ("reason", told.reason.clone()),
-        ("rule", or_none(&told.rule)),
-        ("class", told.class.clone()),
+        ("origin", told.origin.clone()),
         ("service", or_none(&told.service)),
+        ("class", told.class.clone()),
+        ("rule", or_none(&told.rule)),
         ("credential", or_none(&told.credential)),
         ("source", or_none(&told.source)),
-        ("injected", if told.auth_injected { "yes, into a request without a credential" } else { "no" }.into()),
+        ("surface", or_none(&told.surface)),
+        ("injected", told.injection.clone()),
         ("session", format!("{} ({})", told.session, told.access_mode)),
     ];
+    members.extend(told.error.iter().map(|text| ("error", text.clone())));
     members.extend(hint.map(|text| ("hint", text.to_owned())));
     output::members(&members)
 }

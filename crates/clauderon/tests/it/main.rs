@@ -7,6 +7,7 @@ mod crash;
 mod credentials;
 mod curl;
 mod daemon;
+mod explain;
 mod framing;
 mod git;
 mod hostile;

@@ -208,7 +208,7 @@ async fn mistakes_get_the_api_error() {
     let rig = Rig::start().await;
     let client = rig.client();
     assert_eq!(code(client.session("a b/../c").await.unwrap_err()), "no_such_session");
-    let url = |url: &str| ExplainRequest { method: "GET".into(), url: url.into(), session: None };
+    let url = |url: &str| ExplainRequest { method: "GET".into(), url: url.into(), ..ExplainRequest::default() };
     assert_eq!(code(client.explain(&url("api.github.com")).await.unwrap_err()), "bad_request");
     let nobody = ExplainRequest { session: Some("nobody".into()), ..url("https://api.github.com/user") };
     assert_eq!(code(client.explain(&nobody).await.unwrap_err()), "no_such_session");
@@ -222,6 +222,7 @@ async fn explain_tells_what_the_live_path_would_do() {
         method: method.into(),
         url: "https://api.github.com/repos/o/r/issues".into(),
         session: Some(session.into()),
+        ..ExplainRequest::default()
     };
     let read = client.explain(&ask("GET", "default")).await.unwrap();
     assert!(read.allowed && read.auth_injected, "{read:?}");
@@ -241,7 +242,8 @@ async fn explain_tells_what_the_live_path_would_do() {
 async fn changed_files_are_in_force_without_a_restart() {
     let rig = Rig::start().await;
     let client = rig.client();
-    let asked = ExplainRequest { method: "GET".into(), url: "https://registry.example/x".into(), session: None };
+    let asked =
+        ExplainRequest { method: "GET".into(), url: "https://registry.example/x".into(), ..ExplainRequest::default() };
     assert!(client.explain(&asked).await.unwrap().allowed);
     std::fs::write(rig.home().join("proxy.toml"), "[network]\nallow_hosts = [\"api.github.com\"]\n").unwrap();
     until("the new list holds", async || client.explain(&asked).await.unwrap().reason == "host_not_allowed").await;

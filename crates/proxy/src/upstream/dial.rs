@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use clauderon_core::config::{Cidr, UpstreamProxy, UpstreamSettings};
+use clauderon_core::config::{Cidr, Settings, UpstreamProxy, UpstreamSettings};
+use clauderon_core::denial::Denial;
 use clauderon_core::host::{Host, Origin, Scheme};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -56,6 +57,14 @@ pub(crate) async fn dial(
     };
     let Snapshot { settings, .. } = snapshot;
     Dialer::new(origin, &settings.upstream, &settings.allow_private, own_listeners).dial(tls).await
+}
+
+/// What can be said without resolving a name: whether an origin may be dialled at all.
+pub(crate) fn vet(origin: &Origin, settings: &Settings) -> Result<(), Denial> {
+    if settings.upstream.resolve.contains_key(&(origin.host.clone(), origin.port)) {
+        return Ok(());
+    }
+    Ok(Dialer::new(origin, &settings.upstream, &settings.allow_private, &[]).vet_name()?)
 }
 
 impl Dialed {
