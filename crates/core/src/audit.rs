@@ -1,8 +1,9 @@
 //! The audit record, the one line it becomes, and the hash chain that ties the lines together.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 
 use crate::access::AccessMode;
@@ -138,6 +139,21 @@ pub enum Form {
     BriefIntent,
 }
 
+/// What a request's end adds to its intent when all went well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// The status the agent got; `None` if none.
+    pub response_code: Option<u16>,
+    /// From the request head to the last byte of the answer.
+    pub duration_ms: u64,
+    /// Body bytes the agent sent.
+    pub request_bytes: u64,
+    /// Body bytes the agent got.
+    pub response_bytes: u64,
+    /// Secrets taken out of the answer.
+    pub redactions: u64,
+}
+
 /// What is wrong with a line, seen from the line before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LineFault {
@@ -168,6 +184,24 @@ pub fn seal(body: &[u8], seq: u64, previous: &Chain, out: &mut Vec<u8>) -> Chain
     out.extend_from_slice(&chain.0);
     out.extend_from_slice(b"\"}\n");
     chain
+}
+
+/// Appends the body of a whole line to `out`: an intent's, with what its request's end adds. False for what is no intent.
+pub fn complete(intent: &[u8], tally: &Tally, out: &mut Vec<u8>) -> bool {
+    // A quote inside a value is always escaped, so these patterns stand for the members and nothing else.
+    let [outcome, tallies, id] = &*INTENT_MARKS;
+    let parts = outcome.find(intent).zip(tallies.find(intent)).zip(id.find(intent));
+    let Some(((outcome_at, tallies_at), id_at)) = parts else { return false };
+    let kept =
+        (intent.get(..outcome_at), intent.get(outcome_at + INTENT_OUTCOME.len()..tallies_at), intent.get(id_at..));
+    let (Some(before), Some(between), Some(after)) = kept else { return false };
+    out.extend_from_slice(before);
+    tally.write_outcome(out);
+    out.extend_from_slice(between);
+    tally.write_tallies(out);
+    out.extend_from_slice(b",\"error\":null");
+    out.extend_from_slice(after);
+    true
 }
 
 /// Rewrites an intent's body for a request whose outcome never came: why, and how long it lasted.
@@ -203,20 +237,23 @@ impl AuditRecord {
         member(out, b",\"method\":", &self.method, limit.short);
         member(out, b",\"path\":", &self.path, limit.long);
         flag(out, b",\"auth_injected\":", self.auth_injected);
-        out.extend_from_slice(b",\"response_code\":");
-        self.write_outcome(form, out);
+        self.shown_tally(form).write_outcome(out);
         self.write_destination(limit, out);
         self.write_decision(limit, out);
         self.write_tallies(form, limit, out);
     }
 
-    fn write_outcome(&self, form: Form, out: &mut Vec<u8>) {
-        let (code, lasted) = if form == Form::Full { (self.response_code, self.duration_ms) } else { (None, 0) };
-        match code {
-            Some(code) => number(out, code.into()),
-            None => out.extend_from_slice(b"null"),
-        }
-        count(out, b",\"duration_ms\":", lasted);
+    /// The tally that completes this record's intent, if nothing else has changed since: whatever else may change on the way
+    /// comes with an error.
+    pub fn tally(&self) -> Option<Tally> {
+        self.error.is_none().then(|| self.shown_tally(Form::Full))
+    }
+
+    fn shown_tally(&self, form: Form) -> Tally {
+        let (response_code, duration_ms) =
+            if form == Form::Full { (self.response_code, self.duration_ms) } else { (None, 0) };
+        let Self { request_bytes, response_bytes, redactions, .. } = *self;
+        Tally { response_code, duration_ms, request_bytes, response_bytes, redactions }
     }
 
     fn write_destination(&self, limit: Limits, out: &mut Vec<u8>) {
@@ -236,12 +273,27 @@ impl AuditRecord {
     }
 
     fn write_tallies(&self, form: Form, limit: Limits, out: &mut Vec<u8>) {
-        count(out, b",\"request_bytes\":", self.request_bytes);
-        count(out, b",\"response_bytes\":", self.response_bytes);
-        count(out, b",\"redactions\":", self.redactions);
+        self.shown_tally(form).write_tallies(out);
         let error = if form == Form::Full { self.error.as_deref() } else { Some(TERMINATED) };
         optional(out, b",\"error\":", error, limit.long);
         member(out, b",\"request_id\":", &self.request_id, limit.short);
+    }
+}
+
+impl Tally {
+    fn write_outcome(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"response_code\":");
+        match self.response_code {
+            Some(code) => number(out, code.into()),
+            None => out.extend_from_slice(b"null"),
+        }
+        count(out, b",\"duration_ms\":", self.duration_ms);
+    }
+
+    fn write_tallies(&self, out: &mut Vec<u8>) {
+        count(out, TALLIES_KEY, self.request_bytes);
+        count(out, b",\"response_bytes\":", self.response_bytes);
+        count(out, b",\"redactions\":", self.redactions);
     }
 }
 
@@ -353,6 +405,11 @@ const CHAIN_DIGITS: usize = 64;
 const CHAIN_KEY: &[u8] = b",\"chain\":\"";
 /// From the comma before `chain` to the closing brace.
 const CHAIN_TAIL: usize = CHAIN_KEY.len() + CHAIN_DIGITS + 2;
+/// Where an intent is rewritten: its outcome, its tallies, and what follows them.
+static INTENT_MARKS: LazyLock<[Finder<'static>; 3]> =
+    LazyLock::new(|| [INTENT_OUTCOME, TALLIES_KEY, b",\"request_id\":"].map(Finder::new));
+const INTENT_OUTCOME: &[u8] = b",\"response_code\":null,\"duration_ms\":0";
+const TALLIES_KEY: &[u8] = b",\"request_bytes\":";
 const INTENT_DURATION: &[u8] = b",\"duration_ms\":0,";
 /// The path as records show it: npm's logout names the token it ends.
 pub fn shown_path(path: &str) -> String {
@@ -528,6 +585,16 @@ mod tests {
             }
             prop_assert!(same_or_cut(&parsed.error.unwrap_or_default(), record.error.as_deref().unwrap_or_default()));
             prop_assert_eq!((parsed.response_code, parsed.duration_ms), (record.response_code, record.duration_ms));
+        }
+
+        #[test]
+        fn a_completed_intent_is_the_full_line(record in any_record()) {
+            let record = AuditRecord { error: None, ..record };
+            let (mut intent, mut completed, mut full) = (Vec::new(), Vec::new(), Vec::new());
+            AuditRecord { request_bytes: 0, response_bytes: 7, redactions: 0, ..record.clone() }.write_body(Form::Intent, &mut intent);
+            record.write_body(Form::Full, &mut full);
+            prop_assert!(complete(&intent, &record.tally().unwrap(), &mut completed));
+            prop_assert_eq!(String::from_utf8_lossy(&completed), String::from_utf8_lossy(&full));
         }
 
         #[test]

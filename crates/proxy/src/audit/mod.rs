@@ -61,8 +61,15 @@ pub struct AuditLog {
 #[must_use = "a request that is not finished is recorded as aborted"]
 pub struct Pending {
     /// `None` when nothing is recorded, or when the request is finished.
-    held: Option<(Arc<Queue>, Slot)>,
+    held: Option<Held>,
     begun: Instant,
+}
+
+struct Held {
+    queue: Arc<Queue>,
+    slot: Slot,
+    /// The intent was cut to fit: the whole line has more to say.
+    is_brief: bool,
 }
 
 /// The log cannot be written; requests are refused.
@@ -135,11 +142,13 @@ impl AuditLog {
         let Some(open) = &self.open else { return Ok(Pending { held: None, begun: Instant::now() }) };
         open.queue.check()?;
         let slot = open.queue.slot()?;
-        if !with_intent(record, |body| open.queue.journal().store_intent(slot, body)) {
+        let (stored, form) = with_intent(record, |body| open.queue.journal().store_intent(slot, body));
+        if !stored {
             open.queue.release(vec![slot]);
             return Err(AuditUnavailable("the request cannot be written down".into()));
         }
-        Ok(Pending { held: Some((Arc::clone(&open.queue), slot)), begun: Instant::now() })
+        let held = Held { queue: Arc::clone(&open.queue), slot, is_brief: form == Form::BriefIntent };
+        Ok(Pending { held: Some(held), begun: Instant::now() })
     }
 
     /// Records a request that never went to an origin. Never blocks.
@@ -179,15 +188,21 @@ impl Pending {
     /// Completes the request's one line. Never blocks; if the log takes no lines, the journal keeps this one.
     #[expect(clippy::needless_pass_by_value, reason = "a record is written once")]
     pub fn finish(mut self, record: AuditRecord) {
-        if let Some((queue, slot)) = self.held.take() {
-            conclude(&queue, slot, &record);
+        let Some(Held { queue, slot, is_brief }) = self.held.take() else { return };
+        match record.tally().filter(|_| !is_brief) {
+            Some(tally) => {
+                queue.journal().store_tally(slot, &tally);
+                debug_assert!(holds(&queue, slot, &record), "without an error only tallies change after the intent");
+                queue.push(Finished { slot, oversize: None });
+            }
+            None => conclude(&queue, slot, &record),
         }
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let Some((queue, slot)) = self.held.take() else { return };
+        let Some(Held { queue, slot, .. }) = self.held.take() else { return };
         let mut intent = Vec::new();
         queue.journal().read(slot, &mut intent);
         let lasted = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -205,16 +220,24 @@ impl Drop for Open {
     }
 }
 
-fn with_intent<T>(record: &AuditRecord, store: impl FnOnce(&[u8]) -> T) -> T {
+fn with_intent<T>(record: &AuditRecord, store: impl FnOnce(&[u8]) -> T) -> (T, Form) {
     SCRATCH.with_borrow_mut(|body| {
         body.clear();
         record.write_body(Form::Intent, body);
-        if body.len() > BRIEF_BYTES {
-            body.clear();
-            record.write_body(Form::BriefIntent, body);
+        if body.len() <= BRIEF_BYTES {
+            return (store(body), Form::Intent);
         }
-        store(body)
+        body.clear();
+        record.write_body(Form::BriefIntent, body);
+        (store(body), Form::BriefIntent)
     })
+}
+
+fn holds(queue: &Queue, slot: Slot, record: &AuditRecord) -> bool {
+    let (mut stored, mut full) = (Vec::new(), Vec::new());
+    queue.journal().read(slot, &mut stored);
+    record.write_body(Form::Full, &mut full);
+    stored == full
 }
 
 fn conclude(queue: &Queue, slot: Slot, record: &AuditRecord) {

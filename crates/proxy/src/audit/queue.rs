@@ -209,8 +209,8 @@ impl Orders {
     }
 }
 
-/// Lines that are worth waking the writer for.
-const FULL_BATCH: usize = 512;
+/// Lines that are worth waking the writer for. More would cost more: their slots would no longer be in the caches when used again.
+const FULL_BATCH: usize = 128;
 /// One system call a second at most, whatever the load.
 const LOOK_EVERY_MS: u64 = 1000;
 /// A few lines' worth.

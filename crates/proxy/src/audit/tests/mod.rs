@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use clauderon_core::audit::{AuditLine, Head, TERMINATED, line};
 use clauderon_core::session::{SessionId, SessionName};
@@ -26,9 +27,12 @@ pub(super) fn options(dir: &Path) -> AuditOptions {
     }
 }
 
+/// A moment of today, lest the log be rotated; the same one whenever asked, as a request's is.
+static TODAY_MS: LazyLock<i64> = LazyLock::new(|| time::OffsetDateTime::now_utc().unix_timestamp() * 1000);
+
 fn record(id: &str) -> AuditRecord {
     AuditRecord {
-        timestamp_ms: time::OffsetDateTime::now_utc().unix_timestamp() * 1000,
+        timestamp_ms: *TODAY_MS,
         session: Some((SessionId::parse("00c0ffee").unwrap(), SessionName::parse("default").unwrap())),
         service: "github".into(),
         method: "GET".into(),
@@ -176,7 +180,7 @@ pub(super) fn leave_behind(dir: &Path, slots: &[(&str, bool, u64)]) {
     let journal = Journal::open(&options(dir).journal).unwrap();
     for (index, (id, finished, seq)) in (0..).zip(slots) {
         let slot = Slot::nth(index).unwrap();
-        assert!(with_intent(&record(id), |body| journal.store_intent(slot, body)));
+        assert!(with_intent(&record(id), |body| journal.store_intent(slot, body)).0);
         if *finished {
             let mut body = Vec::new();
             record(id).write_body(Form::Full, &mut body);
@@ -184,6 +188,19 @@ pub(super) fn leave_behind(dir: &Path, slots: &[(&str, bool, u64)]) {
         }
         journal.assign(slot, *seq);
     }
+}
+
+#[test]
+fn a_start_completes_an_intent_by_its_tally() {
+    let dir = TempDir::new().unwrap();
+    leave_behind(dir.path(), &[("one", false, 0)]);
+    let journal = Journal::open(&options(dir.path()).journal).unwrap();
+    journal.store_tally(Slot::nth(0).unwrap(), &AuditRecord { response_code: None, ..record("one") }.tally().unwrap());
+    drop(journal);
+    drop(AuditLog::open(options(dir.path())).unwrap());
+    let [line] = &lines(dir.path())[..] else { panic!("one line") };
+    assert_eq!((line.response_code, line.duration_ms, &line.error), (None, 150, &None));
+    assert_whole(dir.path());
 }
 
 #[test]
