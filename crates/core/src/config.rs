@@ -117,6 +117,12 @@ pub struct OnePasswordSettings {
     pub op_path: PathBuf,
     /// How long one read may take; long, because a person may have to approve it.
     pub timeout: Duration,
+    /// The account to ask, where `op` knows several.
+    pub account: Option<String>,
+    /// How long a value that was read may be used; `None` means until the daemon ends.
+    pub cache_ttl: Option<Duration>,
+    /// Whether a credential whose reference cannot be resolved comes from its next source instead.
+    pub fallback: bool,
     /// Credential to reference.
     pub credentials: BTreeMap<CredentialName, OpReference>,
 }
@@ -246,6 +252,9 @@ impl Settings {
                 enabled: false,
                 op_path: "op".into(),
                 timeout: Duration::from_secs(60),
+                account: None,
+                cache_ttl: None,
+                fallback: false,
                 credentials: BTreeMap::new(),
             },
             upstream: UpstreamSettings::default(),

@@ -24,7 +24,7 @@ use look::Seen;
 use render::Fault;
 
 /// What is to be done to a permitted request, before its secret is known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Plan(Option<Change>);
 
 /// A request head that may go out. Only [`Plan`] makes one.
@@ -130,14 +130,14 @@ impl Injected {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Change {
     rule: Arc<Rule>,
     action: Action,
     session: SessionName,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Action {
     /// Put the secret on the surface, whatever stood there.
     Add,

@@ -34,18 +34,29 @@ pub struct Scrubber {
 impl Echoes {
     /// The forms of a secret that goes out by `rule`; what `session` holds for it will stand in their place.
     pub fn of(secret: &Secret, rule: &Rule, session: &SessionId) -> Self {
-        let placeholder = placeholder::mint(session, &rule.credential, TokenKind::of(Some(secret)));
-        let whole = secret.expose();
-        match (&rule.shape, whole.split_once(':')) {
-            // The user that such a secret brings along is no secret, and may come back without it.
-            (Shape::RegistryBasic { .. }, Some((_user, token))) => Self::new(token, &placeholder),
-            _ => Self::new(whole, &placeholder),
-        }
+        Self::of_all([secret], rule, session)
+    }
+
+    /// As [`Echoes::of`], where several secrets went out one after another.
+    pub fn of_all<'s>(secrets: impl IntoIterator<Item = &'s Secret>, rule: &Rule, session: &SessionId) -> Self {
+        let forms = |secret: &Secret| {
+            let placeholder = placeholder::mint(session, &rule.credential, TokenKind::of(Some(secret)));
+            let whole = secret.expose();
+            match (&rule.shape, whole.split_once(':')) {
+                // The user that such a secret brings along is no secret, and may come back without it.
+                (Shape::RegistryBasic { .. }, Some((_user, token))) => encodings::forms(token, &placeholder),
+                _ => encodings::forms(whole, &placeholder),
+            }
+        };
+        Self::ready(secrets.into_iter().flat_map(forms).collect())
     }
 
     /// The forms of `secret`; `placeholder` in the same encoding will stand in their place.
     pub fn new(secret: &str, placeholder: &str) -> Self {
-        let mut forms = encodings::forms(secret, placeholder);
+        Self::ready(encodings::forms(secret, placeholder))
+    }
+
+    fn ready(mut forms: Vec<Form>) -> Self {
         forms.sort_by_key(|form| (form.text.first().copied(), std::cmp::Reverse(form.text.len())));
         let mut beginnings: Vec<&[u8]> = forms.iter().map(beginning).collect();
         beginnings.sort_unstable();

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use clauderon_api::CredentialInfo;
 use clauderon_core::config::{OpReference, Settings, UserCredential};
 use clauderon_core::credential::{CredentialKind, CredentialName};
 use clauderon_core::rule::RuleSet;
-use clauderon_proxy::snapshot::{Known, Resolved, SecretBook};
+use clauderon_core::secret::Secret;
+use clauderon_proxy::snapshot::{Known, Renewed, Resolved, SecretBook};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -32,14 +34,25 @@ pub struct Book {
 struct Pages {
     order: Vec<Arc<Page>>,
     by_name: HashMap<CredentialName, Arc<Page>>,
+    /// Whether a reference that cannot be resolved gives way to the next source.
+    fallback: bool,
 }
 
 struct Page {
     definition: Arc<Definition>,
     /// By priority; the first wins, and what is wrong with it is not mended by the next.
     found: Vec<Found>,
-    /// Unix seconds of the last injection; 0 means never. Kept when sources are read again.
-    last_used: Arc<AtomicI64>,
+    /// Kept when sources are read again.
+    history: Arc<History>,
+}
+
+/// What happened to a credential.
+#[derive(Default)]
+struct History {
+    /// Unix seconds of the last injection; 0 means never.
+    last_used: AtomicI64,
+    /// When its source was last asked again because an origin refused it. Locked while that lasts.
+    renewed: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// Where a credential's sources are.
@@ -68,27 +81,21 @@ impl Book {
     /// Reads all sources for `settings`; 1Password is not asked before a first use.
     pub fn open(env: Arc<Environment>, settings: &Settings) -> Self {
         let onepassword = OnePassword::new(&env, &settings.onepassword);
-        let pages = Pages::read(definitions(settings), &env, None);
+        let pages = Pages::read(definitions(settings), settings.onepassword.fallback, &env, None);
         Self { env, onepassword, pages: ArcSwap::from_pointee(pages) }
     }
 
-    /// Reads all sources for new settings, and forgets what 1Password answered.
+    /// Reads all sources for new settings; what 1Password answered is kept unless another account may be meant now.
     pub fn reload(&self, settings: &Settings) {
         self.onepassword.reload(&settings.onepassword);
-        self.turn(definitions(settings));
+        self.turn(definitions(settings), settings.onepassword.fallback);
     }
 
     /// Reads the secret files again; what 1Password answered is kept.
     pub fn refresh(&self) {
-        let definitions = self.pages.load().order.iter().map(|page| Arc::clone(&page.definition)).collect();
-        self.turn(definitions);
-    }
-
-    /// Forgets a resolved value, so that the next use asks its source again (an origin answered 401).
-    pub fn forget(&self, name: &CredentialName) {
-        if let Some(Reading::Reference(reference)) = self.page(name).as_deref().and_then(Page::reading) {
-            self.onepassword.forget(reference);
-        }
+        let pages = self.pages.load();
+        let definitions = pages.order.iter().map(|page| Arc::clone(&page.definition)).collect();
+        self.turn(definitions, pages.fallback);
     }
 
     /// Every credential that could exist, in the order of the documentation.
@@ -134,10 +141,9 @@ impl Book {
         match page.reading() {
             None => Known::Absent,
             Some(Reading::Literal(secret)) => Known::Ready(Arc::clone(secret)),
-            Some(Reading::Reference(reference)) => match self.onepassword.last(reference) {
-                Some(Ok(secret)) => Known::Ready(secret),
-                _ => Known::Unresolved,
-            },
+            Some(Reading::Reference(reference)) => {
+                self.onepassword.held(reference).map_or(Known::Unresolved, Known::Ready)
+            }
             // Resolving it says what is wrong.
             Some(Reading::Broken(_)) => Known::Unresolved,
         }
@@ -147,25 +153,69 @@ impl Book {
     fn problem(&self, page: &Page) -> Option<String> {
         page.found.iter().find_map(|found| match &found.reading {
             Reading::Literal(_) => None,
-            Reading::Reference(reference) => match self.onepassword.last(reference)? {
-                Ok(_) => None,
-                Err(failure) => Some(format!("{found}: {failure}")),
-            },
+            Reading::Reference(reference) => {
+                let failure = self.onepassword.failure(reference)?;
+                let held = self.onepassword.held(reference).is_some();
+                let stays = if held { "; the value read before is used" } else { "" };
+                Some(format!("{found}: {failure}{stays}"))
+            }
             Reading::Broken(reason) => Some(format!("{found}: {reason}")),
         })
     }
 
     async fn secret(&self, name: &CredentialName) -> Resolved {
         let page = self.page(name).ok_or_else(|| format!("there is no credential `{name}`"))?;
-        let Some(found) = page.found.first() else {
-            return Err(page.advice(false).unwrap_or_default());
-        };
+        let mut failures = Vec::new();
+        for found in &page.found {
+            match self.value(found).await {
+                Ok(secret) => return Ok(secret),
+                Err(failure) => failures.push(format!("{found}: {failure}")),
+            }
+            if !self.gives_way(found) {
+                break;
+            }
+        }
+        Err(if failures.is_empty() { page.advice(false).unwrap_or_default() } else { failures.join("; then ") })
+    }
+
+    async fn value(&self, found: &Found) -> Resolved {
         match &found.reading {
             Reading::Literal(secret) => Ok(Arc::clone(secret)),
-            Reading::Reference(reference) => {
-                self.onepassword.read(reference).await.map_err(|failure| format!("{found}: {failure}"))
-            }
-            Reading::Broken(reason) => Err(format!("{found}: {reason}")),
+            Reading::Reference(reference) => self.onepassword.read(reference).await.map_err(|f| f.to_string()),
+            Reading::Broken(reason) => Err(reason.clone()),
+        }
+    }
+
+    /// Whether the next source counts when this one cannot be resolved. What is written wrong must be mended.
+    fn gives_way(&self, found: &Found) -> bool {
+        matches!(found.reading, Reading::Reference(_)) && self.pages.load().fallback
+    }
+
+    /// Asks the sources of a credential again. Whoever waits for the lock finds what came of it.
+    async fn asked_again(&self, name: &CredentialName, refused: &Secret) -> Renewed {
+        let Some(history) = self.page(name).map(|page| Arc::clone(&page.history)) else { return Renewed::NotAsked };
+        let mut renewed = history.renewed.lock().await;
+        let Some(page) = self.page(name) else { return Renewed::NotAsked };
+        if let Known::Ready(secret) = self.known(&page)
+            && secret.expose() != refused.expose()
+        {
+            return Renewed::Changed(secret);
+        }
+        if renewed.is_some_and(|at| at.elapsed() < page.renewal_interval()) {
+            return Renewed::NotAsked;
+        }
+        tracing::info!(credential = %name, "an origin refused the credential: its source is asked again");
+        let failure = match page.reading() {
+            Some(Reading::Reference(reference)) => self.onepassword.renew(reference).await.err(),
+            _ => None,
+        };
+        self.refresh();
+        *renewed = Some(Instant::now());
+        match (self.secret(name).await, failure) {
+            (Ok(secret), _) if secret.expose() != refused.expose() => Renewed::Changed(secret),
+            (Ok(_), None) => Renewed::Same,
+            (Ok(_), Some(failure)) => Renewed::Failed(failure.to_string()),
+            (Err(why), _) => Renewed::Failed(why),
         }
     }
 
@@ -173,8 +223,8 @@ impl Book {
         self.pages.load().by_name.get(name).cloned()
     }
 
-    fn turn(&self, definitions: Vec<Arc<Definition>>) {
-        let pages = Pages::read(definitions, &self.env, Some(&self.pages.load()));
+    fn turn(&self, definitions: Vec<Arc<Definition>>, fallback: bool) {
+        let pages = Pages::read(definitions, fallback, &self.env, Some(&self.pages.load()));
         self.pages.store(Arc::new(pages));
     }
 }
@@ -190,21 +240,34 @@ impl SecretBook for Book {
 
     fn used(&self, name: &CredentialName) {
         if let Some(page) = self.pages.load().by_name.get(name) {
-            page.last_used.store(OffsetDateTime::now_utc().unix_timestamp(), Ordering::Relaxed);
+            page.history.last_used.store(OffsetDateTime::now_utc().unix_timestamp(), Ordering::Relaxed);
         }
+    }
+
+    fn is_renewable(&self, name: &CredentialName) -> bool {
+        let pages = self.pages.load();
+        pages.by_name.get(name).and_then(|page| page.found.first()).is_some_and(Found::can_change)
+    }
+
+    fn renew<'a>(
+        &'a self,
+        name: &'a CredentialName,
+        refused: &'a Secret,
+    ) -> Pin<Box<dyn Future<Output = Renewed> + Send + 'a>> {
+        Box::pin(self.asked_again(name, refused))
     }
 }
 
 impl Pages {
-    fn read(definitions: Vec<Arc<Definition>>, env: &Environment, before: Option<&Self>) -> Self {
+    fn read(definitions: Vec<Arc<Definition>>, fallback: bool, env: &Environment, before: Option<&Self>) -> Self {
         let page = |definition: Arc<Definition>| {
             let earlier = before.and_then(|pages| pages.by_name.get(&definition.name));
-            let last_used = earlier.map(|page| Arc::clone(&page.last_used)).unwrap_or_default();
-            Arc::new(Page { found: definition.find(env), definition, last_used })
+            let history = earlier.map(|page| Arc::clone(&page.history)).unwrap_or_default();
+            Arc::new(Page { found: definition.find(env), definition, history })
         };
         let order: Vec<Arc<Page>> = definitions.into_iter().map(page).collect();
         let by_name = order.iter().map(|page| (page.definition.name.clone(), Arc::clone(page))).collect();
-        Self { order, by_name }
+        Self { order, by_name, fallback }
     }
 }
 
@@ -213,8 +276,16 @@ impl Page {
         self.found.first().map(|found| &found.reading)
     }
 
+    /// How long after asking the source again it is not worth it to ask once more.
+    fn renewal_interval(&self) -> Duration {
+        match self.reading() {
+            Some(Reading::Reference(_)) => REFERENCE_RENEWAL,
+            _ => FILE_RENEWAL,
+        }
+    }
+
     fn last_used(&self) -> Option<String> {
-        let seconds = self.last_used.load(Ordering::Relaxed);
+        let seconds = self.history.last_used.load(Ordering::Relaxed);
         (seconds != 0).then(|| OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()).flatten()
     }
 
@@ -285,6 +356,13 @@ impl Found {
     }
 }
 
+impl Found {
+    /// A variable of ours stays as it is; a file can be written, and a field of 1Password changed.
+    fn can_change(&self) -> bool {
+        !matches!((&self.source, &self.reading), (Source::Env(_), Reading::Literal(_)))
+    }
+}
+
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.source, &self.reading) {
@@ -323,6 +401,11 @@ fn unused(name: &str) -> &'static str {
         _ => "unused: no host is known that it may go to",
     }
 }
+
+/// An agent can have requests refused at will: asking may bother a person, and costs requests of a limited account.
+const REFERENCE_RENEWAL: Duration = Duration::from_secs(5 * 60);
+/// A file costs next to nothing.
+const FILE_RENEWAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]

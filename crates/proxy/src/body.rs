@@ -13,6 +13,7 @@ use crate::downstream::inbound::IncomingBody;
 use crate::exchange::Exchange;
 use crate::h2_body::ReceivedBody;
 use crate::headers::{misplaced_trailer, strip_trailers};
+use crate::renewal::KeptBody;
 use crate::scrub::body::ScrubbedBody;
 use crate::upstream::failure::in_short;
 use crate::upstream::http1::AnswerBody;
@@ -30,6 +31,8 @@ pub(crate) enum Body {
     Incoming(IncomingBody),
     /// From an agent over HTTP/2.
     Uploaded(UploadedBody),
+    /// From an agent, remembered as it is sent.
+    Kept(KeptBody),
     /// From an origin over HTTP/2.
     Received(ReceivedBody),
     /// From an origin over HTTP/1.
@@ -67,6 +70,7 @@ impl HttpBody for Body {
             }
             Self::Incoming(body) => Pin::new(body).poll_frame(cx),
             Self::Uploaded(body) => Pin::new(body).poll_frame(cx),
+            Self::Kept(body) => Pin::new(body).poll_frame(cx),
             Self::Received(body) => Pin::new(body).poll_frame(cx),
             Self::Answer(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Scrubbed(body) => Pin::new(body.as_mut()).poll_frame(cx),
@@ -80,6 +84,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(body) => body.is_end_stream(),
             Self::Uploaded(body) => body.is_end_stream(),
+            Self::Kept(body) => body.is_end_stream(),
             Self::Received(body) => body.is_end_stream(),
             Self::Answer(body) => body.is_end_stream(),
             Self::Scrubbed(body) => body.is_end_stream(),
@@ -93,6 +98,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(body) => body.size_hint(),
             Self::Uploaded(body) => body.size_hint(),
+            Self::Kept(body) => body.size_hint(),
             Self::Received(body) => body.size_hint(),
             Self::Answer(body) => body.size_hint(),
             Self::Scrubbed(body) => body.size_hint(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use clauderon_core::access::AccessMode;
 use clauderon_core::audit::AuditRecord;
 use clauderon_core::credential::CredentialName;
 use clauderon_core::denial::{Denial, DenialCode};
@@ -29,6 +30,8 @@ pub(crate) struct Exchange {
     sent: Arc<Sent>,
     /// Counts what is taken out of the answer, where a secret went out.
     scrub: Option<Scrub>,
+    /// What the record shall say besides what may go wrong later.
+    note: Option<String>,
 }
 
 impl Exchange {
@@ -67,6 +70,7 @@ impl Exchange {
             began: Instant::now(),
             sent: Arc::default(),
             scrub: None,
+            note: None,
         }
     }
 
@@ -127,6 +131,16 @@ impl Exchange {
         Ok(())
     }
 
+    /// Notes that the origin refused the credential, and what was done about it.
+    pub(crate) fn renewed(&mut self, what: impl std::fmt::Display) {
+        self.note = Some(format!("the origin refused the credential (401), {what}"));
+    }
+
+    /// The mode that the request was decided in.
+    pub(crate) fn mode(&self) -> Option<AccessMode> {
+        self.record.as_ref()?.access_mode
+    }
+
     /// Notes a refusal or failure of the proxy's own.
     pub(crate) fn denied(&mut self, denial: &Denial) {
         let refused = self.pending.is_none();
@@ -175,6 +189,9 @@ impl Exchange {
         let Some(mut record) = self.record.take() else { return };
         record.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         record.request_bytes = self.sent.bytes();
+        if let Some(note) = self.note.take() {
+            record.error = Some(record.error.iter().fold(note, |note, error| format!("{note}; {error}")));
+        }
         record.redactions = self.scrub.as_ref().map_or(0, Scrub::redactions);
         if let Some(seat) = &self.seat {
             seat.count_request(!record.allowed);

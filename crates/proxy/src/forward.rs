@@ -23,6 +23,7 @@ use crate::upstream::pool::{Bucket, Spoken};
 use crate::upstream::upload::Outgoing;
 
 /// Everything that sending needs besides the request.
+#[derive(Clone, Copy)]
 pub(crate) struct Route<'a> {
     pub(crate) proxy: &'a Proxy,
     pub(crate) snapshot: &'a Snapshot,
@@ -47,6 +48,7 @@ impl Route<'_> {
     ///
     /// A request goes out a second time only when nothing of it can have been acted on: no byte was sent, the origin
     /// refused the stream, or it is idempotent, bodiless, and an idle connection broke before it answered (RFC 9110 § 9.2.2).
+    /// The one other case is an answer: a 401 to a credential that has become another since ([`Spare`](crate::renewal::Spare)).
     pub(crate) async fn send(&self, injected: Injected, body: Body) -> Result<Response<Body>, Denial> {
         let parts = injected.into_parts();
         let replayable = body.is_end_stream() && parts.method.is_idempotent();

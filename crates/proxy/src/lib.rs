@@ -45,6 +45,7 @@ mod intercept;
 mod interim;
 mod peer;
 mod pipeline;
+mod renewal;
 mod respond;
 mod scrub;
 mod session;

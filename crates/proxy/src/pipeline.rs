@@ -11,7 +11,7 @@ use clauderon_core::inject::{self, Injected, Plan};
 use clauderon_core::local;
 use clauderon_core::policy::{decide, settle};
 use http::request::Parts;
-use http::{Method, Request, Version};
+use http::{HeaderValue, Method, Request, StatusCode, Version};
 
 use crate::Proxy;
 use crate::body::Body;
@@ -22,6 +22,7 @@ use crate::forward::Route;
 use crate::headers;
 use crate::http1::head::check_http2;
 use crate::interim::Interim;
+use crate::renewal::{Again, Spare};
 use crate::respond;
 use crate::scrub::{self, Scrub};
 use crate::session::Seat;
@@ -88,8 +89,8 @@ async fn attempt(
         Some(narrowing) => buffer::narrow(narrowing, &mut parts, body)?,
     };
     let plan = inject::plan(permit, &parts, session, &snapshot.placeholders)?;
-    let (injected, scrub) = fill(call, plan, parts).await?;
-    exchange.injected(&injected, scrub.as_ref());
+    let filled = fill(call, plan, parts).await?;
+    exchange.injected(&filled.injected, filled.scrub.as_ref());
     exchange.begin()?;
 
     let bucket = call.bucket(&origin);
@@ -102,21 +103,79 @@ async fn attempt(
         interim: call.interim,
         sent: &sent,
     };
-    let answered = match upgrade {
-        None => respond::Answered::plain(route.send(injected, body).await?),
-        Some(key) => websocket::upgrade(&route, injected, &key).await?,
+    forward(call, &route, Outbound { filled, body, upgrade }, exchange).await
+}
+
+/// A request that may go out.
+struct Outbound {
+    filled: Filled,
+    body: Body,
+    /// The key, if it is a WebSocket handshake.
+    upgrade: Option<HeaderValue>,
+}
+
+/// Sends a request, and once again where the origin refuses a secret that has become another since.
+async fn forward(
+    call: &Call<'_>,
+    route: &Route<'_>,
+    outbound: Outbound,
+    exchange: &mut Exchange,
+) -> Result<respond::Answered, Denial> {
+    let Outbound { filled: Filled { injected, scrub, spare }, body, upgrade } = outbound;
+    let (spare, body) = Spare::with(spare, body, call.seat);
+    let answered = send(route, injected, body, upgrade.as_ref()).await?;
+    let again = match spare {
+        Some(spare) if answered.status() == StatusCode::UNAUTHORIZED => {
+            // Rare: it shall not make every request's future larger.
+            Box::pin(spare.renewed(call, exchange)).await?
+        }
+        _ => None,
     };
-    answered.scrubbed(scrub, &origin).await
+    let Some(Again { injected, body, scrub }) = again else {
+        return answered.scrubbed(scrub, route.origin).await;
+    };
+    drop(answered);
+    exchange.injected(&injected, Some(&scrub));
+    // What the agent sent is counted already.
+    let route = Route { sent: &Arc::default(), ..*route };
+    let answered = Box::pin(send(&route, injected, body, upgrade.as_ref())).await?;
+    answered.scrubbed(Some(scrub), route.origin).await
+}
+
+/// Sends a request, or a WebSocket handshake with this key.
+async fn send(
+    route: &Route<'_>,
+    injected: Injected,
+    body: Body,
+    upgrade: Option<&HeaderValue>,
+) -> Result<respond::Answered, Denial> {
+    match upgrade {
+        None => Ok(respond::Answered::plain(route.send(injected, body).await?)),
+        Some(key) => websocket::upgrade(route, injected, key).await,
+    }
+}
+
+/// A request head that may go out, and what its secret calls for.
+struct Filled {
+    injected: Injected,
+    scrub: Option<Scrub>,
+    spare: Option<Spare>,
+}
+
+impl Filled {
+    fn without_secret(injected: Injected) -> Self {
+        Self { injected, scrub: None, spare: None }
+    }
 }
 
 /// Fetches the secret the plan needs, and only then; a plan that needs none costs nothing. Where the secret goes out, the
 /// answer will be scrubbed.
-async fn fill(call: &Call<'_>, plan: Plan, mut parts: Parts) -> Result<(Injected, Option<Scrub>), Denial> {
+async fn fill(call: &Call<'_>, plan: Plan, mut parts: Parts) -> Result<Filled, Denial> {
     let secrets = &call.proxy.secrets;
-    let Some(name) = plan.credential() else { return Ok((plan.without_secret(parts, None)?, None)) };
+    let Some(name) = plan.credential() else { return Ok(Filled::without_secret(plan.without_secret(parts, None)?)) };
     let secret = match secrets.peek(name) {
         Known::Ready(secret) => Ok(secret),
-        Known::Absent => return Ok((plan.without_secret(parts, None)?, None)),
+        Known::Absent => return Ok(Filled::without_secret(plan.without_secret(parts, None)?)),
         Known::Unresolved => secrets.resolve(name).await,
     };
     match secret {
@@ -124,12 +183,16 @@ async fn fill(call: &Call<'_>, plan: Plan, mut parts: Parts) -> Result<(Injected
             secrets.used(name);
             let head_only = parts.method == Method::HEAD;
             scrub::narrow_codings(&mut parts.headers);
+            let renewable = secrets.is_renewable(name);
+            let scrub = plan.rule().map(|rule| Scrub::new(call.seat.echoes(rule, &secret), head_only));
+            let spare =
+                scrub.iter().filter(|_| renewable).map(|scrub| Spare::new(&plan, &parts, &secret, scrub)).next();
             let injected = plan.apply(parts, &secret)?;
-            let scrub = injected.rule().map(|rule| Scrub::new(call.seat.echoes(rule, &secret), head_only));
+            let scrub = scrub.filter(|_| injected.auth_injected());
             scrub.iter().for_each(|scrub| call.interim.scrub_with(scrub));
-            Ok((injected, scrub))
+            Ok(Filled { injected, scrub, spare })
         }
-        Err(why) => Ok((plan.without_secret(parts, Some(&why))?, None)),
+        Err(why) => Ok(Filled::without_secret(plan.without_secret(parts, Some(&why))?)),
     }
 }
 

@@ -3,7 +3,7 @@
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::host::Origin;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PROXY_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::{Body, Observed};
 use crate::connection::Reply;
@@ -28,6 +28,11 @@ impl Answered {
     /// An answer that ends HTTP on this connection; `response` holds the fields the agent gets.
     pub(crate) fn switching(response: Response<Body>, upgraded: Upgraded) -> Self {
         Self { response, upgraded: Some(Opened { origin: upgraded, scrub: None }) }
+    }
+
+    /// Its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
     }
 
     /// The answer without the secret that `scrub` knows. Bodies are scrubbed as they come; one that cannot be is a failure

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clauderon_core::credential::CredentialName;
@@ -24,15 +24,17 @@ pub(crate) struct Seat {
     under_way: AtomicUsize,
     /// Requests whose bodies may be held in memory.
     readings: Arc<Semaphore>,
+    /// KiB of bodies that may be remembered while they are sent.
+    spares: Arc<Semaphore>,
     requests: AtomicU64,
     denials: AtomicU64,
     alarms: AtomicU64,
     echoes: Mutex<HashMap<CredentialName, Remembered>>,
 }
 
-/// What answers are searched for where a secret went out, for as long as that is in force.
+/// What answers are searched for where a secret went out: that, and the one before it, which the origin knows as well.
 struct Remembered {
-    secret: Weak<Secret>,
+    secret: Arc<Secret>,
     echoes: Arc<Echoes>,
 }
 
@@ -81,6 +83,7 @@ impl Seat {
             connections: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             readings: Arc::new(Semaphore::new(MAX_READINGS)),
+            spares: Arc::new(Semaphore::new(MAX_SPARES_KIB)),
             requests: AtomicU64::new(0),
             denials: AtomicU64::new(0),
             alarms: AtomicU64::new(0),
@@ -91,15 +94,15 @@ impl Seat {
     /// What to search an answer for when `secret` went out by `rule`; made once for each secret.
     pub(crate) fn echoes(&self, rule: &Rule, secret: &Arc<Secret>) -> Arc<Echoes> {
         let mut known = self.echoes.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.get(&rule.credential) {
-            Some(same) if std::ptr::eq(same.secret.as_ptr(), Arc::as_ptr(secret)) => same.echoes.clone(),
-            _ => {
-                let echoes = Arc::new(Echoes::of(secret, rule, &self.id));
-                let remembered = Remembered { secret: Arc::downgrade(secret), echoes: echoes.clone() };
-                known.insert(rule.credential.clone(), remembered);
-                echoes
-            }
+        let before = known.get(&rule.credential);
+        if let Some(same) = before.filter(|before| Arc::ptr_eq(&before.secret, secret)) {
+            return same.echoes.clone();
         }
+        let both = std::iter::once(secret).chain(before.map(|before| &before.secret));
+        let echoes = Arc::new(Echoes::of_all(both.map(|secret| &**secret), rule, &self.id));
+        let remembered = Remembered { secret: secret.clone(), echoes: echoes.clone() };
+        known.insert(rule.credential.clone(), remembered);
+        echoes
     }
 
     /// A place for one more connection, unless `limit` are open.
@@ -117,6 +120,12 @@ impl Seat {
     /// Leave to hold one request's body in memory; `None` if there is none within `wait`.
     pub(crate) async fn take_reading(&self, wait: Duration) -> Option<OwnedSemaphorePermit> {
         tokio::time::timeout(wait, self.readings.clone().acquire_owned()).await.ok()?.ok()
+    }
+
+    /// Room to remember a body of this many bytes while it is sent, if there is any.
+    pub(crate) fn take_spare(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
+        self.spares.clone().try_acquire_many_owned(kib).ok()
     }
 
     pub(crate) fn count_request(&self, denied: bool) {
@@ -154,6 +163,9 @@ const MAX_UNDER_WAY: usize = 2048;
 
 /// At 1 MiB each, what a session that stalls its uploads can make the daemon hold.
 const MAX_READINGS: usize = 32;
+
+/// The same again; a body that finds no room is sent all the same, but only once.
+const MAX_SPARES_KIB: usize = 32 * 1024;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]

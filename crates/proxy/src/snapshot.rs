@@ -80,6 +80,15 @@ pub trait SecretBook: Send + Sync + 'static {
     fn used(&self, name: &CredentialName);
     /// Resolves a credential that is [`Known::Unresolved`] (1Password), single flight.
     fn resolve<'a>(&'a self, name: &'a CredentialName) -> Pin<Box<dyn Future<Output = Resolved> + Send + 'a>>;
+    /// Whether the source of a secret in force could tell another one when it is asked again.
+    fn is_renewable(&self, name: &CredentialName) -> bool;
+    /// Asks the source again because an origin answered 401 to `refused`: once for all who ask at the same time, and not
+    /// again soon after.
+    fn renew<'a>(
+        &'a self,
+        name: &'a CredentialName,
+        refused: &'a Secret,
+    ) -> Pin<Box<dyn Future<Output = Renewed> + Send + 'a>>;
 }
 
 /// What a credential's sources say without waiting.
@@ -90,6 +99,18 @@ pub enum Known {
     Unresolved,
     /// No source defines it.
     Absent,
+}
+
+/// What came of asking a source again.
+pub enum Renewed {
+    /// Another secret, which is in force now.
+    Changed(Arc<Secret>),
+    /// The refused secret is what the source holds.
+    Same,
+    /// The source was not asked: that happened a short while ago.
+    NotAsked,
+    /// The source gave nothing (for people, without the value); the secret in force stays.
+    Failed(String),
 }
 
 /// A secret, or why a configured credential cannot be had (for people, without the value).

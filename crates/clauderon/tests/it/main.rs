@@ -20,6 +20,7 @@ mod onepassword;
 mod origins;
 mod packages;
 mod read_only_classes;
+mod renewal;
 mod runtimes;
 mod scrub;
 mod streaming;

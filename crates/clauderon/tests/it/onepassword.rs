@@ -6,11 +6,11 @@ use clauderon_testkit::rig::{Rig, RigBuilder};
 
 use crate::{GITHUB, rig};
 
-/// An `op` that runs `script` (POSIX shell) and logs its arguments.
-fn with_op(script: &str) -> RigBuilder {
+/// An `op` that runs `script` (POSIX shell), and logs its arguments in the file `$calls`.
+pub(crate) fn with_op(script: &str) -> RigBuilder {
     let builder = rig().guards(GITHUB);
     let (op, calls) = (builder.outside().join("op"), builder.outside().join("op-calls"));
-    let text = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" >> {}\n{script}\n", calls.display());
+    let text = format!("#!/bin/sh\ncalls='{}'\nprintf '%s\\n' \"$*\" >> \"$calls\"\n{script}\n", calls.display());
     std::fs::write(&op, text).unwrap();
     std::fs::set_permissions(&op, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let table = "[onepassword]\nenabled = true\nop_path = \"OP\"\n[onepassword.credentials]\n\
@@ -18,7 +18,7 @@ fn with_op(script: &str) -> RigBuilder {
     builder.table(&table.replace("OP", &op.display().to_string()))
 }
 
-fn calls(rig: &Rig) -> Vec<String> {
+pub(crate) fn calls(rig: &Rig) -> Vec<String> {
     let text = std::fs::read_to_string(rig.outside().join("op-calls")).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }

@@ -55,6 +55,9 @@ impl Listing<'_> {
         self.add("onepassword.enabled", onepassword.enabled);
         self.add("onepassword.op_path", path(&onepassword.op_path));
         self.add("onepassword.timeout", quoted(duration_text(onepassword.timeout)));
+        self.add("onepassword.account", quoted(onepassword.account.as_deref().unwrap_or_default()));
+        self.add("onepassword.cache_ttl", quoted(onepassword.cache_ttl.map(duration_text).unwrap_or_default()));
+        self.add("onepassword.fallback", onepassword.fallback);
         for (name, reference) in &onepassword.credentials {
             self.file(format!("onepassword.credentials.{name}"), quoted(reference));
         }

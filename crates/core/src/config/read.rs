@@ -63,6 +63,9 @@ fn onepassword(
     set(&mut settings.enabled, table.boolean("enabled"));
     set(&mut settings.op_path, table.string("op_path", |text| places.program(text)));
     set(&mut settings.timeout, table.string("timeout", values::duration));
+    settings.account = table.string("account", |text| Ok(text.trim().to_owned()));
+    settings.cache_ttl = table.string("cache_ttl", values::duration);
+    set(&mut settings.fallback, table.boolean("fallback"));
     if let Some(mapping) = table.table("credentials") {
         settings.credentials = references(&mapping, named);
     }

@@ -33,6 +33,16 @@ impl OpReference {
         Ok(Self(text.into()))
     }
 
+    /// Whether something is asked of the field (`?attribute=otp`) beside its value.
+    pub fn has_query(&self) -> bool {
+        self.without_query().len() < self.0.len()
+    }
+
+    /// The reference up to its query.
+    pub fn without_query(&self) -> &str {
+        self.0.split_once('?').map_or(&*self.0, |(path, _)| path)
+    }
+
     /// The reference as `op` gets it.
     pub fn as_str(&self) -> &str {
         &self.0

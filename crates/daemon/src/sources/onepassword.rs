@@ -1,9 +1,9 @@
-//! 1Password, through its command-line tool `op`: asked on first use, one question at a time, each answer kept.
+//! 1Password, through its command-line tool `op`: asked on first use, one run at a time, each answer kept.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use clauderon_core::config::{OnePasswordSettings, OpReference};
@@ -21,48 +21,61 @@ pub type Answer = Result<Arc<Secret>, Failure>;
 
 struct Shared {
     environment: Vec<(OsString, OsString)>,
-    program: RwLock<op::Program>,
+    settings: RwLock<OnePasswordSettings>,
     answers: RwLock<HashMap<OpReference, Kept>>,
-    flights: Mutex<HashMap<OpReference, watch::Receiver<Option<Answer>>>>,
-    /// Held while `op` runs: several at once would raise one dialog each.
-    turn: tokio::sync::Mutex<()>,
+    queue: Mutex<Queue>,
 }
 
+/// Questions on their way. What waits while `op` runs is asked together when it is done.
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<OpReference>,
+    flights: HashMap<OpReference, watch::Sender<Option<Answer>>>,
+    /// Whether somebody works on it: several runs at once would raise one dialog each.
+    running: bool,
+}
+
+/// What is known of a reference.
+#[derive(Default)]
 struct Kept {
-    answer: Answer,
-    since: Instant,
+    value: Option<(Arc<Secret>, Instant)>,
+    /// What went wrong since the value was read.
+    failure: Option<(Failure, Instant)>,
 }
 
 impl OnePassword {
     /// Nothing runs before the first [`OnePassword::read`].
     pub fn new(environment: &Environment, settings: &OnePasswordSettings) -> Self {
-        let kept = environment.filter(is_for_op).map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self(Arc::new(Shared {
-            environment: kept.collect(),
-            program: RwLock::new(program(settings)),
+            environment: op::environment(environment),
+            settings: RwLock::new(settings.clone()),
             answers: RwLock::default(),
-            flights: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            queue: Mutex::default(),
         }))
     }
 
-    /// Takes new settings, and forgets every answer and cool-down.
+    /// Takes new settings and ends every cool-down. Values are forgotten if they could come from elsewhere now.
     pub fn reload(&self, settings: &OnePasswordSettings) {
-        *self.0.program.write().unwrap_or_else(PoisonError::into_inner) = program(settings);
-        self.0.answers.write().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    /// Forgets one answer, so that the next read asks again; a cool-down stays.
-    pub fn forget(&self, reference: &OpReference) {
+        let mut current = self.0.settings.write().unwrap_or_else(PoisonError::into_inner);
+        let same = current.op_path == settings.op_path && current.account == settings.account;
+        *current = settings.clone();
+        drop(current);
         let mut answers = self.0.answers.write().unwrap_or_else(PoisonError::into_inner);
-        if answers.get(reference).is_some_and(|kept| kept.answer.is_ok()) {
-            answers.remove(reference);
-        }
+        answers.retain(|_, kept| {
+            kept.failure = None;
+            same && kept.value.is_some()
+        });
     }
 
-    /// The last answer, if `op` was ever asked.
-    pub fn last(&self, reference: &OpReference) -> Option<Answer> {
-        self.0.answers().get(reference).map(|kept| kept.answer.clone())
+    /// The value in force, if one was read and has not become too old.
+    pub fn held(&self, reference: &OpReference) -> Option<Arc<Secret>> {
+        let (ttl, now) = (self.0.ttl(), Instant::now());
+        self.0.answers().get(reference)?.value(ttl, now)
+    }
+
+    /// What went wrong when the reference was last asked for.
+    pub fn failure(&self, reference: &OpReference) -> Option<Failure> {
+        self.0.answers().get(reference)?.failure.as_ref().map(|(failure, _)| failure.clone())
     }
 
     /// The value of `reference`. All who ask at once share one run; a run is finished even if nobody waits any more,
@@ -71,10 +84,63 @@ impl OnePassword {
         if let Some(answer) = self.0.current(reference) {
             return answer;
         }
-        let mut flight = self.0.flight(reference);
-        let landed = flight.wait_for(Option::is_some).await.map(|answer| answer.clone());
-        landed.ok().flatten().unwrap_or_else(|| Err(Failure::Other("the read was interrupted".to_owned())))
+        let flight = {
+            let mut queue = self.0.queue();
+            // What landed between the look and the lock is no reason to ask again.
+            match self.0.current(reference) {
+                Some(answer) => return answer,
+                None => self.0.board(&mut queue, [reference]).pop(),
+            }
+        };
+        landed(flight).await
     }
+
+    /// The value of `reference` asked anew, whatever is held; that stays in force if nothing better comes. Does not ask
+    /// during a cool-down.
+    pub async fn renew(&self, reference: &OpReference) -> Answer {
+        match self.0.cooling(reference) {
+            Some(failure) => Err(failure),
+            None => {
+                let flight = self.0.board(&mut self.0.queue(), [reference]).pop();
+                landed(flight).await
+            }
+        }
+    }
+
+    /// Reads all of `references` in one go, for a person who is there: no cool-down counts. Those that are held are asked
+    /// for only `anew`. The answers stand in the order of the references.
+    pub async fn unlock(&self, references: &[OpReference], anew: bool) -> Vec<Unlocked> {
+        self.0.end_cool_downs();
+        let held: Vec<_> = references.iter().map(|reference| self.held(reference).filter(|_| !anew)).collect();
+        let asked = references.iter().zip(&held).filter(|(_, held)| held.is_none()).map(|(reference, _)| reference);
+        let mut flights = self.0.board(&mut self.0.queue(), asked).into_iter();
+        let mut unlocked = Vec::with_capacity(references.len());
+        for held in held {
+            unlocked.push(match held {
+                Some(_) => Unlocked::Held,
+                None => landed(flights.next()).await.map_or_else(Unlocked::Failed, |_| Unlocked::Read),
+            });
+        }
+        unlocked
+    }
+}
+
+/// What [`OnePassword::unlock`] came to for one reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unlocked {
+    /// It was read just now.
+    Read,
+    /// It was there already.
+    Held,
+    /// It could not be read.
+    Failed(Failure),
+}
+
+async fn landed(flight: Option<watch::Receiver<Option<Answer>>>) -> Answer {
+    let interrupted = || Failure::Other("the read was interrupted".to_owned());
+    let mut flight = flight.ok_or_else(interrupted)?;
+    let answer = flight.wait_for(Option::is_some).await.map(|answer| answer.clone());
+    answer.ok().flatten().unwrap_or_else(|| Err(interrupted()))
 }
 
 impl Shared {
@@ -82,95 +148,156 @@ impl Shared {
         self.answers.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).cache_ttl
+    }
+
+    fn program(&self) -> op::Program {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        op::Program {
+            path: PathBuf::from(&settings.op_path),
+            timeout: settings.timeout,
+            account: settings.account.clone(),
+        }
+    }
+
     /// The answer that still holds: a value, or a failure whose cool-down is not over.
     fn current(&self, reference: &OpReference) -> Option<Answer> {
+        let (ttl, now) = (self.ttl(), Instant::now());
+        let value = self.answers().get(reference).and_then(|kept| kept.value(ttl, now));
+        value.map(Ok).or_else(|| self.cooling(reference).map(|failure| self.despite(failure, reference)))
+    }
+
+    /// A failure that makes asking again pointless for now. A dismissed dialog is an answer to all references: the next
+    /// one would raise it again.
+    fn cooling(&self, reference: &OpReference) -> Option<Failure> {
         let (answers, now) = (self.answers(), Instant::now());
-        let own = answers.get(reference).filter(|kept| kept.holds(now));
-        // A dismissed dialog is an answer to all of them: the next reference would raise it again.
-        let shared = || answers.values().find(|kept| kept.speaks_for_all() && kept.holds(now));
-        own.or_else(shared).map(|kept| kept.answer.clone())
+        let own = answers.get(reference).and_then(|kept| kept.cooling(now));
+        own.or_else(|| shared_failure(&answers, now)).cloned()
     }
 
-    fn flight(self: &Arc<Self>, reference: &OpReference) -> watch::Receiver<Option<Answer>> {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(reference) {
-            return flight.clone();
+    /// A value that has become too old is better than none where only the number of questions is the matter.
+    fn despite(&self, failure: Failure, reference: &OpReference) -> Answer {
+        let limited = failure == Failure::RateLimited;
+        let value = self.answers().get(reference).and_then(|kept| kept.value.clone()).filter(|_| limited);
+        value.map_or(Err(failure), |(value, _)| Ok(value))
+    }
+
+    fn end_cool_downs(&self) {
+        let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
+        answers.values_mut().for_each(|kept| kept.failure = None);
+    }
+
+    /// Puts questions into the queue, all at once; the answers come in their order.
+    fn board<'r>(
+        self: &Arc<Self>,
+        queue: &mut Queue,
+        references: impl IntoIterator<Item = &'r OpReference>,
+    ) -> Vec<watch::Receiver<Option<Answer>>> {
+        let flights = references.into_iter().map(|reference| queue.board(reference)).collect();
+        if !queue.waiting.is_empty() && !std::mem::replace(&mut queue.running, true) {
+            tokio::spawn(Arc::clone(self).work());
         }
-        let (land, flight) = watch::channel(None);
-        flights.insert(reference.clone(), flight.clone());
-        let (shared, reference) = (Arc::clone(self), reference.clone());
-        tokio::spawn(async move {
-            let answer = shared.ask(&reference).await;
-            shared.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&reference);
-            land.send_replace(Some(answer));
+        flights
+    }
+
+    /// Asks until nothing waits any more.
+    async fn work(self: Arc<Self>) {
+        while let Some(batch) = self.next() {
+            // What was said while these waited answers them too.
+            if let Some(failure) = self.said() {
+                for reference in &batch {
+                    let answer = self.despite(failure.clone(), reference);
+                    self.queue().land(reference, answer);
+                }
+                continue;
+            }
+            let tell = |reference: &OpReference, answer: Result<Secret, Failure>| {
+                self.keep(reference, answer.map(Arc::new));
+            };
+            op::read_all(&self.program(), &self.environment, &batch, tell).await;
+        }
+    }
+
+    fn next(&self) -> Option<Vec<OpReference>> {
+        self.queue().next()
+    }
+
+    fn said(&self) -> Option<Failure> {
+        shared_failure(&self.answers(), Instant::now()).cloned()
+    }
+
+    fn keep(&self, reference: &OpReference, answer: Answer) {
+        let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = answers.entry(reference.clone()).or_default();
+        match &answer {
+            Ok(value) => *kept = Kept { value: Some((Arc::clone(value), Instant::now())), failure: None },
+            Err(failure) => {
+                let stays = if kept.value.is_some() { "; the value read before is kept" } else { "" };
+                tracing::warn!(%reference, %failure, "1password gave no value{stays}");
+                kept.failure = Some((failure.clone(), Instant::now()));
+            }
+        }
+        drop(answers);
+        self.queue().land(reference, answer);
+    }
+}
+
+impl Queue {
+    fn board(&mut self, reference: &OpReference) -> watch::Receiver<Option<Answer>> {
+        let waiting = &mut self.waiting;
+        let flight = self.flights.entry(reference.clone()).or_insert_with(|| {
+            waiting.push(reference.clone());
+            watch::Sender::new(None)
         });
-        flight
+        flight.subscribe()
     }
 
-    async fn ask(&self, reference: &OpReference) -> Answer {
-        let _turn = self.turn.lock().await;
-        // What was said while this one waited may answer it too.
-        if let Some(answer) = self.current(reference) {
-            return answer;
+    /// What is to be asked together; whoever finds nothing stops working.
+    fn next(&mut self) -> Option<Vec<OpReference>> {
+        let batch = std::mem::take(&mut self.waiting);
+        self.running = !batch.is_empty();
+        self.running.then_some(batch)
+    }
+
+    fn land(&mut self, reference: &OpReference, answer: Answer) {
+        if let Some(flight) = self.flights.remove(reference) {
+            flight.send_replace(Some(answer));
         }
-        let program = self.program.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let answer = op::read(&program, &self.environment, reference).await.map(Arc::new);
-        if let Err(failure) = &answer {
-            tracing::warn!(%reference, %failure, "1password gave no value");
-        }
-        let kept = Kept { answer: answer.clone(), since: Instant::now() };
-        self.answers.write().unwrap_or_else(PoisonError::into_inner).insert(reference.clone(), kept);
-        answer
     }
 }
 
 impl Kept {
-    fn holds(&self, now: Instant) -> bool {
-        let Err(failure) = &self.answer else { return true };
-        let age = now.saturating_duration_since(self.since);
-        age < if failure.needs_a_person() { LONG_COOL_DOWN } else { SHORT_COOL_DOWN }
+    fn value(&self, ttl: Option<Duration>, now: Instant) -> Option<Arc<Secret>> {
+        let young = |since: Instant| ttl.is_none_or(|ttl| now.saturating_duration_since(since) < ttl);
+        self.value.as_ref().filter(|(_, since)| young(*since)).map(|(value, _)| Arc::clone(value))
     }
 
-    fn speaks_for_all(&self) -> bool {
-        self.answer.as_ref().is_err_and(Failure::needs_a_person)
+    fn cooling(&self, now: Instant) -> Option<&Failure> {
+        let (failure, since) = self.failure.as_ref()?;
+        (now.saturating_duration_since(*since) < cool_down(failure)).then_some(failure)
     }
 }
 
-fn program(settings: &OnePasswordSettings) -> op::Program {
-    op::Program { path: PathBuf::from(&settings.op_path), timeout: settings.timeout }
+fn shared_failure(answers: &HashMap<OpReference, Kept>, now: Instant) -> Option<&Failure> {
+    answers.values().filter_map(|kept| kept.cooling(now)).find(|failure| failure.speaks_for_all())
 }
 
-/// What `op` needs to find its account, its app and the network. Nothing else of the daemon's environment concerns it.
-fn is_for_op(name: &str) -> bool {
-    const EXACT: [&str; 20] = [
-        "HOME",
-        "PATH",
-        "USER",
-        "LOGNAME",
-        "LANG",
-        "TMPDIR",
-        "DISPLAY",
-        "WAYLAND_DISPLAY",
-        "XAUTHORITY",
-        "DBUS_SESSION_BUS_ADDRESS",
-        "SSH_AUTH_SOCK",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "HTTPS_PROXY",
-        "https_proxy",
-        "HTTP_PROXY",
-        "http_proxy",
-        "NO_PROXY",
-        "no_proxy",
-        "ALL_PROXY",
-    ];
-    EXACT.contains(&name) || ["OP_", "XDG_", "LC_"].iter().any(|prefix| name.starts_with(prefix))
+/// How long nothing is asked after a failure.
+fn cool_down(failure: &Failure) -> Duration {
+    match failure {
+        // Long enough that a dialog does not come back at once, short enough to try again in the same sitting.
+        Failure::Dismissed | Failure::TimedOut(_) => Duration::from_secs(60),
+        // Accounts are limited by the hour, and refused requests count.
+        Failure::RateLimited => Duration::from_secs(5 * 60),
+        // A mistake in a reference costs requests of a limited account too; a loop must not spend them.
+        _ => Duration::from_secs(10),
+    }
 }
-
-/// Long enough that a dismissed dialog does not come back at once, short enough to try again in the same sitting.
-const LONG_COOL_DOWN: Duration = Duration::from_secs(60);
-/// A mistake in a reference costs requests of a limited account too; a loop must not spend them.
-const SHORT_COOL_DOWN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
@@ -178,7 +305,12 @@ mod tests {
     use std::path::Path;
     use std::process::{Command, Stdio};
 
+    use clauderon_core::config::Settings;
+
     use super::*;
+
+    /// Fills a template as `op inject` does, with the last segment of each reference.
+    const INJECT: &str = "[ \"$1\" = inject ] && exec sed 's,{{ op://[^}]*/\\([^/}]*\\) }},value-of-\\1,g'";
 
     struct Fake {
         dir: tempfile::TempDir,
@@ -221,8 +353,12 @@ mod tests {
     }
 
     fn settings(op_path: &Path, timeout: Duration) -> OnePasswordSettings {
-        let credentials = std::collections::BTreeMap::new();
-        OnePasswordSettings { enabled: true, op_path: op_path.to_owned(), timeout, credentials }
+        OnePasswordSettings {
+            enabled: true,
+            op_path: op_path.to_owned(),
+            timeout,
+            ..Settings::defaults(op_path).onepassword
+        }
     }
 
     fn reference(text: &str) -> OpReference {
@@ -241,19 +377,94 @@ mod tests {
         assert_eq!(fake.calls(), ["read --no-newline op://My Vault/GitHub/one-time password?attribute=otp"]);
         let env = std::fs::read_to_string(fake.dir.path().join("env")).unwrap();
         assert!(env.contains("OP_ACCOUNT=ann") && !env.contains("GITHUB_TOKEN"), "{env}");
-        source.forget(&github);
-        source.read(&github).await.unwrap();
+        source.renew(&github).await.unwrap();
         assert_eq!(fake.calls().len(), 2);
     }
 
     #[tokio::test]
-    async fn runs_do_not_overlap() {
-        let fake = Fake::new("mkdir \"$d/busy\" || exit 9; sleep 0.05; rmdir \"$d/busy\"; printf v");
+    async fn what_waits_is_asked_together_and_runs_do_not_overlap() {
+        let wait = "mkdir \"$d/busy\" || exit 9; sleep 0.05; rmdir \"$d/busy\"";
+        let fake = Fake::new(&format!("{wait}; {INJECT}; printf v"));
+        let source = fake.source();
+        let all = ["op://v/a/one", "op://v/b/two", "op://v/c/three", "op://v/d/otp?attribute=otp"].map(reference);
+        let [a, b, c, d] = [&all[0], &all[1], &all[2], &all[3]].map(|reference| source.read(reference));
+        let (a, b, c, d) = tokio::join!(a, b, c, d);
+        let values = [a, b, c, d].map(|answer| answer.unwrap().expose().to_owned());
+        assert_eq!(values, ["value-of-one", "value-of-two", "value-of-three", "v"]);
+        assert_eq!(fake.calls(), ["inject", "read --no-newline op://v/d/otp?attribute=otp"]);
+    }
+
+    #[tokio::test]
+    async fn one_bad_reference_does_not_keep_the_others_from_their_values() {
+        let item = "echo '[ERROR] 2024/01/01 00:00:00 \"b\" isn'\\''t an item in the \"v\" vault' >&2; exit 1";
+        let fake = Fake::new(&format!("case \"$*\" in inject|*/b/*) {item};; *) printf v;; esac"));
         let source = fake.source();
         let all = ["op://v/a/f", "op://v/b/f", "op://v/c/f"].map(reference);
-        let (a, b, c) = tokio::join!(source.read(&all[0]), source.read(&all[1]), source.read(&all[2]));
-        assert!(a.is_ok() && b.is_ok() && c.is_ok());
-        assert_eq!(fake.calls().len(), 3);
+        let unlocked = source.unlock(&all, false).await;
+        assert_eq!(unlocked, [Unlocked::Read, Unlocked::Failed(Failure::NoItem), Unlocked::Read]);
+        assert_eq!(fake.calls().len(), 4);
+        let again = source.unlock(&all, false).await;
+        assert_eq!(again, [Unlocked::Held, Unlocked::Failed(Failure::NoItem), Unlocked::Held]);
+        assert_eq!(fake.calls()[4..], ["read --no-newline op://v/b/f"]);
+    }
+
+    #[tokio::test]
+    async fn a_dismissed_common_run_is_not_followed_by_others() {
+        let fake = Fake::new("echo 'authorization prompt dismissed' >&2; exit 1");
+        let source = fake.source();
+        let all = ["op://v/a/f", "op://v/b/f"].map(reference);
+        for asked in 1..3 {
+            let unlocked = source.unlock(&all, false).await;
+            assert_eq!(unlocked, [Unlocked::Failed(Failure::Dismissed), Unlocked::Failed(Failure::Dismissed)]);
+            assert_eq!(fake.calls().len(), asked, "a person who asks is not held up by a cool-down");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_outlives_a_failed_renewal() {
+        let fake = Fake::new("[ -e \"$d/limited\" ] && { echo '(429) Too Many Requests' >&2; exit 1; }; printf v");
+        let source = fake.source();
+        let a = reference("op://v/a/f");
+        source.read(&a).await.unwrap();
+        std::fs::write(fake.dir.path().join("limited"), "").unwrap();
+        assert_eq!(source.renew(&a).await.err(), Some(Failure::RateLimited));
+        assert_eq!(source.read(&a).await.unwrap().expose(), "v");
+        assert_eq!(source.failure(&a), Some(Failure::RateLimited));
+        assert_eq!(source.renew(&a).await.err(), Some(Failure::RateLimited));
+        assert_eq!(fake.calls().len(), 2, "it backs off");
+    }
+
+    #[tokio::test]
+    async fn an_old_value_is_asked_for_again_and_used_only_where_limits_are_the_matter() {
+        let fake = Fake::new("[ -e \"$d/says\" ] && { cat \"$d/says\" >&2; exit 1; }; printf v");
+        let settings =
+            OnePasswordSettings { cache_ttl: Some(Duration::ZERO), ..settings(&fake.op(), Duration::from_secs(20)) };
+        let source = OnePassword::new(&Environment::from_iter([("PATH", "/usr/bin:/bin")]), &settings);
+        let a = reference("op://v/a/f");
+        source.read(&a).await.unwrap();
+        assert!(source.held(&a).is_none());
+        std::fs::write(fake.dir.path().join("says"), "(429) Too Many Requests").unwrap();
+        assert_eq!(source.read(&a).await.err(), Some(Failure::RateLimited));
+        assert_eq!(source.read(&a).await.unwrap().expose(), "v");
+        std::fs::write(fake.dir.path().join("says"), "authorization prompt dismissed").unwrap();
+        source.unlock(std::slice::from_ref(&a), false).await;
+        assert_eq!(source.read(&a).await.err(), Some(Failure::Dismissed));
+    }
+
+    #[tokio::test]
+    async fn settings_that_say_nothing_of_the_account_keep_the_values() {
+        let fake = Fake::new("printf v");
+        let source = fake.source();
+        let a = reference("op://v/a/f");
+        source.read(&a).await.unwrap();
+        let changed = settings(&fake.op(), Duration::from_secs(5));
+        source.reload(&changed);
+        assert!(source.held(&a).is_some());
+        source.reload(&OnePasswordSettings { account: Some("work".to_owned()), ..changed });
+        assert!(source.held(&a).is_none());
+        source.read(&a).await.unwrap();
+        let env = std::fs::read_to_string(fake.dir.path().join("env")).unwrap();
+        assert!(env.contains("OP_ACCOUNT=work"), "{env}");
     }
 
     #[tokio::test]
@@ -300,6 +511,7 @@ mod tests {
             ("printf 'hunter2\\nmore'", "line break"),
             ("printf '\\377hunter2'", "UTF-8"),
             ("printf '  \\n'", "empty"),
+            ("printf op://hunter2/a/b", "another reference"),
             ("yes hunter2 | head -c 1048576", "longer than 64 KiB"),
             ("printf hunter2; echo 'op: boom' >&2; exit 1", "op failed: op: boom"),
         ];
@@ -320,15 +532,12 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_kept_for_a_while_and_values_for_good() {
+    fn failures_are_kept_for_a_while() {
         let now = Instant::now();
-        let kept = |answer: Answer| Kept { answer, since: now };
-        let later = now + LONG_COOL_DOWN;
-        let value = Secret::parse("v").unwrap().unwrap();
-        assert!(kept(Ok(Arc::new(value))).holds(later));
-        assert!(
-            kept(Err(Failure::Dismissed)).holds(now + SHORT_COOL_DOWN) && !kept(Err(Failure::Dismissed)).holds(later)
-        );
-        assert!(kept(Err(Failure::NoItem)).holds(now) && !kept(Err(Failure::NoItem)).holds(now + SHORT_COOL_DOWN));
+        for (failure, seconds) in [(Failure::Dismissed, 60), (Failure::NoItem, 10), (Failure::RateLimited, 300)] {
+            let kept = Kept { value: None, failure: Some((failure, now)) };
+            assert!(kept.cooling(now + Duration::from_secs(seconds - 1)).is_some());
+            assert!(kept.cooling(now + Duration::from_secs(seconds)).is_none());
+        }
     }
 }

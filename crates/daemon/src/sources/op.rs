@@ -1,4 +1,4 @@
-//! One run of `op read`, and what its failures mean.
+//! Runs of `op`: one reference with `op read`, several with `op inject`, and what it gets of our environment.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,10 +6,19 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use clauderon_core::config::OpReference;
-use clauderon_core::secret::{BadSecret, Secret};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use clauderon_core::secret::Secret;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
 use zeroize::Zeroizing;
+
+use super::env::Environment;
+use template::Template;
+
+mod failure;
+mod template;
+
+pub use failure::Failure;
+use failure::classify;
 
 /// How `op` is run.
 #[derive(Debug, Clone)]
@@ -18,118 +27,128 @@ pub(super) struct Program {
     pub(super) path: PathBuf,
     /// Until a run is ended.
     pub(super) timeout: Duration,
+    /// The account to ask, where there are several.
+    pub(super) account: Option<String>,
 }
 
-/// Why `op` gave no value, and what to do about it. Never holds what it printed to stdout.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// There is no such program.
-    #[error("the 1Password CLI was not found at `{}`: install it, or set onepassword.op_path", .0.display())]
-    Missing(PathBuf),
-    /// The person said no, or let the dialog expire.
-    #[error("the 1Password prompt was dismissed: approve it next time; it is not raised again for a minute")]
-    Dismissed,
-    /// No answer in time.
-    #[error("1Password did not answer within {}s: unlock the app and approve the prompt", .0.as_secs_f32())]
-    TimedOut(Duration),
-    /// No session.
-    #[error(
-        "1Password is signed out: run `op signin`, or turn on the app's CLI integration, or set OP_SERVICE_ACCOUNT_TOKEN"
-    )]
-    SignedOut,
-    /// No account.
-    #[error("1Password has no account on this machine: run `op account add`, or set OP_SERVICE_ACCOUNT_TOKEN")]
-    NoAccount,
-    /// The desktop app does not answer.
-    #[error("the 1Password app cannot be reached: start and unlock it, and check its setting for CLI integration")]
-    AppUnreachable,
-    /// No item or field.
-    #[error("1Password has no such item or field: check the reference (`op item list` shows the items)")]
-    NoItem,
-    /// No vault.
-    #[error("1Password has no such vault for this account: check the reference (`op vault list` shows the vaults)")]
-    NoVault,
-    /// Refused by `op` itself.
-    #[error(
-        "1Password calls the reference invalid: use the ids of vault and item where a name holds special characters"
-    )]
-    BadReference,
-    /// The service account's token is wrong or was revoked.
-    #[error("1Password refused the service account: check OP_SERVICE_ACCOUNT_TOKEN, and that it may read the vault")]
-    Unauthorized,
-    /// Too many requests.
-    #[error("1Password's rate limit is reached: wait, and refer to vaults and items by id, which costs fewer requests")]
-    RateLimited,
-    /// A blank value.
-    #[error("the 1Password field is empty")]
-    Empty,
-    /// More than any secret.
-    #[error("the 1Password field is longer than 64 KiB")]
-    TooLong,
-    /// Not text.
-    #[error("the 1Password field is not UTF-8")]
-    NotText,
-    /// No header could carry it.
-    #[error("the 1Password field cannot be used: {0}")]
-    Unusable(#[from] BadSecret),
-    /// Anything else.
-    #[error("op failed: {0}")]
-    Other(String),
-}
-
-impl Failure {
-    /// Whether asking again would bother a person, or wait for one in vain.
-    pub(super) fn needs_a_person(&self) -> bool {
-        matches!(self, Self::Dismissed | Self::TimedOut(_) | Self::RateLimited)
+/// Asks for all of `references` with as few runs as possible, so that a person approves once, and tells each answer as soon
+/// as it is known. One bad reference fails a common run: then they are read one after another.
+pub(super) async fn read_all(
+    program: &Program,
+    env: &[(OsString, OsString)],
+    references: &[OpReference],
+    mut tell: impl FnMut(&OpReference, Result<Secret, Failure>),
+) {
+    // Whether queries mean the same inside a template is not documented.
+    let (together, mut alone): (Vec<_>, Vec<_>) = references.iter().partition(|reference| !reference.has_query());
+    let mut said = None;
+    for batch in together.chunks(MAX_TOGETHER) {
+        let answers = match (&said, batch) {
+            (None, [_, _, ..]) => inject(program, env, batch).await,
+            _ => Ok(None),
+        };
+        match answers {
+            Ok(Some(values)) => batch.iter().zip(values).for_each(|(reference, value)| tell(reference, value)),
+            Err(failure) if failure.speaks_for_all() => {
+                batch.iter().for_each(|reference| tell(reference, Err(failure.clone())));
+                said = Some(failure);
+            }
+            Ok(None) | Err(_) => alone.extend(batch),
+        }
+    }
+    for reference in alone {
+        let answer = match &said {
+            Some(failure) => Err(failure.clone()),
+            None => read(program, env, reference).await,
+        };
+        said = said.or_else(|| answer.as_ref().err().filter(|failure| failure.speaks_for_all()).cloned());
+        tell(reference, answer);
     }
 }
 
 /// Runs `op read` for one reference, which is passed verbatim as one argument.
-pub(super) async fn read(
+async fn read(program: &Program, env: &[(OsString, OsString)], reference: &OpReference) -> Result<Secret, Failure> {
+    let arguments = ["read", "--no-newline", reference.as_str()];
+    let output = run(program, env, &arguments, None, &[reference]).await?;
+    secret(&output)
+}
+
+/// Runs `op inject` on a template of all `references`; `None` if its output is not what the template makes of values.
+async fn inject(
     program: &Program,
     env: &[(OsString, OsString)],
-    reference: &OpReference,
-) -> Result<Secret, Failure> {
+    references: &[&OpReference],
+) -> Result<Option<Vec<Result<Secret, Failure>>>, Failure> {
+    let Some(template) = Template::of(references) else { return Ok(None) };
+    let output = run(program, env, &["inject"], Some(template.text()), references).await?;
+    Ok(template.values(&output).map(|values| values.into_iter().map(secret).collect()))
+}
+
+fn secret(output: &[u8]) -> Result<Secret, Failure> {
+    let text = std::str::from_utf8(output).map_err(|_| Failure::NotText)?;
+    match Secret::parse(text)? {
+        None => Err(Failure::Empty),
+        // Sent as it is, it would be no secret; and it is not for a field to say what else is read.
+        Some(secret) if OpReference::is_meant(secret.expose()) => Err(Failure::Chained),
+        Some(secret) => Ok(secret),
+    }
+}
+
+/// Runs `op` to its end and returns what it wrote.
+async fn run(
+    program: &Program,
+    env: &[(OsString, OsString)],
+    arguments: &[&str],
+    input: Option<&str>,
+    references: &[&OpReference],
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut command = Command::new(&program.path);
-    command
-        .args(["read", "--no-newline", reference.as_str()])
-        .env_clear()
-        .envs(env.iter().map(|(name, value)| (name, value)));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let child = command.spawn().map_err(|error| match error.kind() {
+    command.args(arguments).env_clear().envs(env.iter().map(|(name, value)| (name, value)));
+    command.envs(program.account.iter().map(|account| ("OP_ACCOUNT", account)));
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Failure::Missing(program.path.clone()),
         _ => Failure::Other(format!("{} cannot be run: {error}", program.path.display())),
     })?;
-    let mut output = Output::default();
-    let ended = tokio::time::timeout(program.timeout, output.collect(child)).await;
+    let mut output = Output::new(references.len() * MAX_STDOUT);
+    let stdin = child.stdin.take();
+    let work = async { tokio::join!(feed(stdin, input), output.collect(child)).1 };
+    let ended = tokio::time::timeout(program.timeout, work).await;
     match ended.map_err(|_| Failure::TimedOut(program.timeout))?? {
-        _ if output.stdout.len() > MAX_STDOUT => Err(Failure::TooLong),
-        status if status.success() => output.secret(),
-        status => Err(classify(&output.stderr_text(reference), status)),
+        _ if output.stdout.len() > output.limit => Err(Failure::TooLong),
+        status if status.success() => Ok(output.stdout),
+        status => Err(classify(&output.stderr_text(references), status)),
+    }
+}
+
+/// A tool that does not read its input says why in its own way.
+async fn feed(stdin: Option<ChildStdin>, input: Option<&str>) {
+    if let (Some(mut stdin), Some(input)) = (stdin, input) {
+        let _ = stdin.write_all(input.as_bytes()).await;
     }
 }
 
 /// What a run printed, each stream up to its limit.
 struct Output {
     stdout: Zeroizing<Vec<u8>>,
+    limit: usize,
     stderr: Vec<u8>,
 }
 
-impl Default for Output {
-    fn default() -> Self {
-        // Allocated once: a buffer that grows leaves copies of the secret behind.
-        Self { stdout: Zeroizing::new(Vec::with_capacity(MAX_STDOUT + 1)), stderr: Vec::new() }
-    }
-}
-
 impl Output {
+    fn new(limit: usize) -> Self {
+        // Allocated once: a buffer that grows leaves copies of the secret behind.
+        Self { stdout: Zeroizing::new(Vec::with_capacity(limit + 1)), limit, stderr: Vec::new() }
+    }
+
     async fn collect(&mut self, mut child: Child) -> Result<ExitStatus, Failure> {
         let failed = |error: std::io::Error| Failure::Other(error.to_string());
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(Failure::Other("its output cannot be read".to_owned()));
         };
         let streams = async {
-            tokio::join!(fill(stdout, &mut self.stdout, MAX_STDOUT + 1), fill(stderr, &mut self.stderr, MAX_STDERR))
+            tokio::join!(fill(stdout, &mut self.stdout, self.limit + 1), fill(stderr, &mut self.stderr, MAX_STDERR))
         };
         tokio::pin!(streams);
         tokio::select! {
@@ -142,16 +161,13 @@ impl Output {
         }
     }
 
-    fn secret(&self) -> Result<Secret, Failure> {
-        let text = std::str::from_utf8(&self.stdout).map_err(|_| Failure::NotText)?;
-        Secret::parse(text)?.ok_or(Failure::Empty)
-    }
-
-    /// The first line of stderr, without the reference and without what a terminal would obey.
-    fn stderr_text(&self, reference: &OpReference) -> String {
-        let text = String::from_utf8_lossy(&self.stderr).replace(reference.as_str(), &reference.to_string());
-        let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-        line.chars().filter(|c| !c.is_control()).take(200).collect()
+    /// Stderr with the references masked.
+    fn stderr_text(&self, references: &[&OpReference]) -> String {
+        let text = String::from_utf8_lossy(&self.stderr).into_owned();
+        references.iter().fold(text, |text, reference| {
+            let shown = reference.to_string();
+            text.replace(reference.as_str(), &shown).replace(reference.without_query(), &shown)
+        })
     }
 }
 
@@ -161,37 +177,56 @@ async fn fill(stream: impl AsyncRead + Unpin, buffer: &mut Vec<u8>, limit: usize
     let _ = stream.take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(buffer).await;
 }
 
-fn classify(stderr: &str, status: ExitStatus) -> Failure {
-    let found = MEANINGS.iter().find(|(words, _)| words.iter().any(|word| stderr.contains(word)));
-    found.map_or_else(
-        || match without_prefix(stderr) {
-            "" => Failure::Other(format!("it ended with {status} and said nothing")),
-            text => Failure::Other(text.to_owned()),
-        },
-        |(_, failure)| failure.clone(),
-    )
+/// What `op` gets of the daemon's environment: all it needs to find its account, its app and the network, and one identity.
+/// Connect comes before a service account, as `op` itself has it.
+pub(super) fn environment(environment: &Environment) -> Vec<(OsString, OsString)> {
+    let given = |name: &str| environment.get(name).is_some_and(|value| !value.is_empty());
+    let connect = (given("OP_CONNECT_HOST"), given("OP_CONNECT_TOKEN"));
+    if let (true, false) | (false, true) = connect {
+        tracing::warn!("1Password Connect is not used: it takes both OP_CONNECT_HOST and OP_CONNECT_TOKEN");
+    }
+    let wanted = |name: &str| match name {
+        "OP_CONNECT_HOST" | "OP_CONNECT_TOKEN" => connect == (true, true),
+        "OP_SERVICE_ACCOUNT_TOKEN" => connect != (true, true),
+        name => is_for_op(name),
+    };
+    environment.filter(wanted).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// The text after `[ERROR] <date> <time> `.
-fn without_prefix(line: &str) -> &str {
-    line.strip_prefix("[ERROR] ").and_then(|rest| rest.splitn(3, ' ').nth(2)).unwrap_or(line)
+fn is_for_op(name: &str) -> bool {
+    const EXACT: [&str; 20] = [
+        "HOME",
+        "PATH",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "TMPDIR",
+        "DISPLAY",
+        "WAYLAND_DISPLAY",
+        "XAUTHORITY",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "SSH_AUTH_SOCK",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "NO_PROXY",
+        "no_proxy",
+        "ALL_PROXY",
+    ];
+    // They change what is printed, and so what we would take for a secret or a message.
+    const PRINTING: [&str; 4] = ["OP_FORMAT", "OP_DEBUG", "OP_ISO_TIMESTAMPS", "OP_ENCODING"];
+    if PRINTING.contains(&name) {
+        return false;
+    }
+    EXACT.contains(&name) || ["OP_", "XDG_", "LC_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// What `op` is known to say, the more specific first.
-const MEANINGS: &[(&[&str], Failure)] = &[
-    (&["authorization prompt dismissed", "authorization timeout"], Failure::Dismissed),
-    (&["(429)", "Too Many Requests", "rate limit exceeded"], Failure::RateLimited),
-    (&["No accounts configured", "no accounts configured"], Failure::NoAccount),
-    (&["not currently signed in", "account is not signed in"], Failure::SignedOut),
-    (&["connecting to desktop app", "RequestDelegatedSession", "cannot setup session"], Failure::AppUnreachable),
-    (&["(401)", "Unauthorized", "DecodeSACredentials"], Failure::Unauthorized),
-    (&["isn't a vault in this account"], Failure::NoVault),
-    (&["invalid secret reference", "invalid character in secret reference"], Failure::BadReference),
-    (&["isn't an item", "doesn't have a field", "isn't a field", "could not find item"], Failure::NoItem),
-    (&["context deadline exceeded"], Failure::AppUnreachable),
-];
-
-/// No secret is longer than 16 KiB; more than this is some other output.
+/// As many as anybody has; more are asked for in turn.
+const MAX_TOGETHER: usize = 32;
+/// For each reference: no secret is longer than 16 KiB; more than this is some other output.
 const MAX_STDOUT: usize = 64 * 1024;
 const MAX_STDERR: usize = 64 * 1024;
 /// Output that was written before the end is in the pipe already.
@@ -199,38 +234,22 @@ const GRACE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
-
     use super::*;
 
+    fn given(pairs: &[(&str, &str)]) -> Vec<String> {
+        let env = environment(&Environment::from_iter(pairs.iter().copied()));
+        env.into_iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+    }
+
     #[test]
-    fn every_known_message_has_a_meaning() {
-        let cases = [
-            ("[ERROR] 2024/05/01 10:00:00 authorization prompt dismissed, please try again", Failure::Dismissed),
-            ("[ERROR] 2024/05/01 10:00:00 authorization timeout", Failure::Dismissed),
-            (
-                "[ERROR] 2024/05/01 10:00:00 You are not currently signed in. Please run `op signin --help`",
-                Failure::SignedOut,
-            ),
-            ("[ERROR] 2024/05/01 10:00:00 account is not signed in", Failure::SignedOut),
-            ("No accounts configured for use with 1Password CLI.", Failure::NoAccount),
-            ("[ERROR] 2024/05/01 10:00:00 connecting to desktop app: read: connection reset", Failure::AppUnreachable),
-            ("[ERROR] 2024/05/01 10:00:00 RequestDelegatedSession: cannot setup session", Failure::AppUnreachable),
-            (
-                r#"[ERROR] 2024/05/01 10:00:00 could not read secret: "x" isn't an item in the "y" vault."#,
-                Failure::NoItem,
-            ),
-            (r#"[ERROR] 2024/05/01 10:00:00 "y" isn't a vault in this account."#, Failure::NoVault),
-            ("[ERROR] 2024/05/01 10:00:00 invalid secret reference 'op://x'", Failure::BadReference),
-            ("[ERROR] 2024/05/01 10:00:00 (401) Unauthorized: bad token", Failure::Unauthorized),
-            ("[ERROR] 2024/05/01 10:00:00 failed to DecodeSACredentials", Failure::Unauthorized),
-            ("[ERROR] 2024/05/01 10:00:00 (429) Too Many Requests", Failure::RateLimited),
-            ("[ERROR] 2024/05/01 10:00:00 something new", Failure::Other("something new".to_owned())),
-        ];
-        for (stderr, failure) in cases {
-            assert_eq!(classify(stderr, ExitStatus::from_raw(256)), failure, "{stderr}");
-        }
-        let silent = classify("", ExitStatus::from_raw(256)).to_string();
-        assert!(silent.contains("exit status: 1"), "{silent}");
+    fn op_gets_one_identity_and_nothing_that_is_not_its_own() {
+        let service = ("OP_SERVICE_ACCOUNT_TOKEN", "ops_x");
+        let (host, token) = (("OP_CONNECT_HOST", "http://c"), ("OP_CONNECT_TOKEN", "t"));
+        assert_eq!(given(&[service, host, token]), ["OP_CONNECT_HOST", "OP_CONNECT_TOKEN"]);
+        assert_eq!(given(&[service, host]), ["OP_SERVICE_ACCOUNT_TOKEN"]);
+        assert_eq!(given(&[service, token, ("OP_CONNECT_HOST", "")]), ["OP_SERVICE_ACCOUNT_TOKEN"]);
+        let rest =
+            [("OP_ACCOUNT", "a"), ("OP_SESSION_x", "s"), ("OP_FORMAT", "json"), ("OP_DEBUG", "1"), ("NPM_TOKEN", "n")];
+        assert_eq!(given(&rest), ["OP_ACCOUNT", "OP_SESSION_x"]);
     }
 }

@@ -40,6 +40,11 @@ impl Scrub {
         Self { echoes, redactions: Arc::default(), head_only }
     }
 
+    /// The same, with these `echoes` from now on; the count goes on.
+    pub(crate) fn with_echoes(&self, echoes: Arc<Echoes>) -> Self {
+        Self { echoes, redactions: self.redactions.clone(), head_only: self.head_only }
+    }
+
     /// How often the secret was taken out so far.
     pub(crate) fn redactions(&self) -> u64 {
         self.redactions.load(Ordering::Relaxed)

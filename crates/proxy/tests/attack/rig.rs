@@ -16,7 +16,7 @@ use clauderon_core::rule::RuleSet;
 use clauderon_core::secret::Secret;
 use clauderon_core::session::{Session, SessionId, SessionName};
 use clauderon_proxy::audit::{AuditLog, AuditOptions};
-use clauderon_proxy::snapshot::{Known, Resolved, SecretBook, Sessions, Snapshot};
+use clauderon_proxy::snapshot::{Known, Renewed, Resolved, SecretBook, Sessions, Snapshot};
 use clauderon_proxy::tls::ca::Issuer;
 use clauderon_proxy::tls::client::{UpstreamTls, load_roots};
 use clauderon_proxy::{LocalBody, LocalService, Proxy, ProxyParts, drain, tls};
@@ -167,6 +167,14 @@ impl SecretBook for Book {
 
     fn resolve<'a>(&'a self, _: &'a CredentialName) -> Pin<Box<dyn Future<Output = Resolved> + Send + 'a>> {
         Box::pin(async { Err("not configured".into()) })
+    }
+
+    fn is_renewable(&self, _: &CredentialName) -> bool {
+        false
+    }
+
+    fn renew<'a>(&'a self, _: &'a CredentialName, _: &'a Secret) -> Pin<Box<dyn Future<Output = Renewed> + Send + 'a>> {
+        Box::pin(async { Renewed::NotAsked })
     }
 }
 

@@ -1,0 +1,204 @@
+//! A second try with a secret that was read again. A 401 says that the origin did nothing with the request (RFC 9110
+//! § 15.5.2), so whether it is idempotent does not matter.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use clauderon_core::classify::BodyRule;
+use clauderon_core::denial::Denial;
+use clauderon_core::inject::{Injected, Plan};
+use clauderon_core::scrub::Echoes;
+use clauderon_core::secret::Secret;
+use http::header::EXPECT;
+use http::request::Parts;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::BoxError;
+use crate::body::Body;
+use crate::exchange::Exchange;
+use crate::pipeline::Call;
+use crate::scrub::Scrub;
+use crate::session::Seat;
+use crate::snapshot::Renewed;
+
+/// What is kept of a request until its answer is known: enough to send it again with another secret, and never a secret
+/// inside the request.
+pub(crate) struct Spare {
+    plan: Plan,
+    parts: Parts,
+    body: SpareBody,
+    sent: Arc<Secret>,
+    scrub: Scrub,
+}
+
+/// A request to be sent again.
+pub(crate) struct Again {
+    pub(crate) injected: Injected,
+    pub(crate) body: Body,
+    /// Takes both secrets out of the answer.
+    pub(crate) scrub: Scrub,
+}
+
+impl Spare {
+    /// What `plan` makes of `parts` again, after `secret` was sent.
+    pub(crate) fn new(plan: &Plan, parts: &Parts, secret: &Arc<Secret>, scrub: &Scrub) -> Self {
+        let (plan, parts, sent) = (plan.clone(), parts.clone(), secret.clone());
+        Self { plan, parts, body: SpareBody::None, sent, scrub: scrub.clone() }
+    }
+
+    /// Adds the body, which is remembered as it is sent if it is short and there is room.
+    pub(crate) fn with(spare: Option<Self>, body: Body, seat: &Seat) -> (Option<Self>, Body) {
+        let Some(spare) = spare else { return (None, body) };
+        let (kept, body) = SpareBody::of(body, seat);
+        (Some(Self { body: kept, ..spare }), body)
+    }
+
+    /// Has the credential read again, and gives the request with the new secret; `None` if that is the same, or the request
+    /// cannot be sent again.
+    pub(crate) async fn renewed(self, call: &Call<'_>, exchange: &mut Exchange) -> Result<Option<Again>, Denial> {
+        let Some(rule) = self.plan.rule().cloned() else { return Ok(None) };
+        let secrets = &call.proxy.secrets;
+        let secret = match secrets.renew(&rule.credential, &self.sent).await {
+            Renewed::Changed(secret) => secret,
+            Renewed::Same => {
+                exchange.renewed("and its source still holds the same");
+                return Ok(None);
+            }
+            Renewed::NotAsked => return Ok(None),
+            Renewed::Failed(why) => {
+                exchange.renewed(format_args!("and it could not be read again: {why}"));
+                return Ok(None);
+            }
+        };
+        let permitted = self.is_permitted_still(call, exchange);
+        let Some(body) = self.body.again(call, &self.parts).await.filter(|_| permitted) else {
+            exchange.renewed("which is another now; the request could not be sent again");
+            return Ok(None);
+        };
+        exchange.renewed("which is another now; the request was sent again with it");
+        secrets.used(&rule.credential);
+        let echoes = Echoes::of_all([&*self.sent, &*secret], &rule, &call.seat.id);
+        let scrub = self.scrub.with_echoes(Arc::new(echoes));
+        call.interim.scrub_with(&scrub);
+        Ok(Some(Again { injected: self.plan.apply(self.parts, &secret)?, body, scrub }))
+    }
+
+    /// Reading a credential can take as long as a person takes; what held before need not hold now.
+    fn is_permitted_still(&self, call: &Call<'_>, exchange: &Exchange) -> bool {
+        let snapshot = call.proxy.snapshot();
+        let session = snapshot.sessions.by_id(&call.seat.id).filter(|_| !call.seat.revoked.is_cancelled());
+        session.is_some_and(|session| {
+            let may_use = self.plan.credential().is_some_and(|name| session.may_use(name));
+            may_use && Some(session.mode) == exchange.mode()
+        })
+    }
+}
+
+/// A request's body, if it can be sent again.
+enum SpareBody {
+    None,
+    Whole(Bytes),
+    Kept(Memory),
+    Gone,
+}
+
+impl SpareBody {
+    fn of(body: Body, seat: &Seat) -> (Self, Body) {
+        if body.is_end_stream() {
+            return (Self::None, body);
+        }
+        if let Body::Full(bytes) = &body {
+            return (Self::Whole(bytes.clone()), body);
+        }
+        let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        let length = length.filter(|length| *length <= BodyRule::MAX_BYTES);
+        let Some((length, room)) = length.and_then(|length| Some((length, seat.take_spare(length)?))) else {
+            return (Self::Gone, body);
+        };
+        let kept = Arc::new(Kept { length, state: Mutex::new((body, Some(BytesMut::new()))), _room: room });
+        (Self::Kept(Memory(kept.clone())), Body::Kept(KeptBody(kept)))
+    }
+
+    /// The whole body. What the origin did not wait for is read now, unless the client waits to be asked for it (RFC 9110
+    /// § 10.1.1): then the origin has just told it not to send any.
+    async fn again(self, call: &Call<'_>, parts: &Parts) -> Option<Body> {
+        let limit = call.proxy.snapshot().settings.limits.idle_timeout;
+        match self {
+            Self::None => Some(Body::Empty),
+            Self::Whole(bytes) => Some(Body::Full(bytes)),
+            Self::Kept(_) if parts.headers.contains_key(EXPECT) => None,
+            Self::Kept(memory) => Some(Body::Full(tokio::time::timeout(limit, memory.whole()).await.ok()??)),
+            Self::Gone => None,
+        }
+    }
+}
+
+/// A body, and what was sent of it so far.
+struct Kept {
+    length: usize,
+    /// No bytes if there is more to the body than bytes, or nobody wants them any more.
+    state: Mutex<(Body, Option<BytesMut>)>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, (Body, Option<BytesMut>)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes are copied: a small frame may be a slice of a buffer many times its size.
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let (body, bytes) = &mut *self.lock();
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            match (frame.data_ref(), &mut *bytes) {
+                (Some(data), Some(bytes)) if bytes.len() + data.len() <= self.length => bytes.extend_from_slice(data),
+                _ => *bytes = None,
+            }
+        }
+        Poll::Ready(frame)
+    }
+}
+
+/// The end of a kept body at which it is remembered; without it nothing is.
+struct Memory(Arc<Kept>);
+
+impl Memory {
+    async fn whole(self) -> Option<Bytes> {
+        while let Some(frame) = poll_fn(|cx| self.0.poll_frame(cx)).await {
+            frame.ok()?;
+        }
+        let bytes = self.0.lock().1.take();
+        bytes.filter(|bytes| bytes.len() == self.0.length).map(BytesMut::freeze)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.0.lock().1 = None;
+    }
+}
+
+/// A request body that is remembered for as long as somebody may want to send it again.
+pub(crate) struct KeptBody(Arc<Kept>);
+
+impl HttpBody for KeptBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.0.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().0.size_hint()
+    }
+}
