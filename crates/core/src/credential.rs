@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Settings;
+
 /// A credential's short name (`github`, or the name of a `[[credential]]`): 1 to 63 of `a-z 0-9 - _`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -28,7 +30,7 @@ impl CredentialName {
     }
 }
 
-/// One of the ten built-in credentials.
+/// One of the built-in credentials: the ten, and the extras.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CredentialKind {
     /// GitHub.
@@ -51,6 +53,10 @@ pub enum CredentialKind {
     Kubernetes,
     /// Talos.
     Talos,
+    /// ChatGPT, as Codex uses it after a login.
+    Chatgpt,
+    /// Google's Gemini API.
+    Gemini,
 }
 
 /// A built-in credential's names everywhere a user meets it.
@@ -70,7 +76,7 @@ pub struct KindNames {
 
 impl CredentialKind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Github,
         Self::Anthropic,
         Self::Openai,
@@ -81,6 +87,8 @@ impl CredentialKind {
         Self::Docker,
         Self::Kubernetes,
         Self::Talos,
+        Self::Chatgpt,
+        Self::Gemini,
     ];
 
     /// The table every listing derives from.
@@ -125,8 +133,23 @@ impl CredentialKind {
             Self::Npm => names("npm", "npm", "NPM_TOKEN", "npm_token", &["NPM_TOKEN"]),
             Self::Docker => names("docker", "Docker Hub", "DOCKER_TOKEN", "docker_token", &["DOCKER_TOKEN"]),
             Self::Kubernetes => names("kubernetes", "Kubernetes", "K8S_TOKEN", "k8s_token", &["K8S_TOKEN"]),
+            Self::Chatgpt => names("chatgpt", "ChatGPT (Codex)", "CHATGPT_ACCESS_TOKEN", "chatgpt_access_token", &[]),
+            Self::Gemini => {
+                names("gemini", "Gemini", "GEMINI_API_KEY", "gemini_api_key", &["GEMINI_API_KEY", "GOOGLE_API_KEY"])
+            }
             Self::Talos => names("talos", "Talos", "TALOS_TOKEN", "talos_token", &["TALOS_TOKEN"]),
         }
+    }
+
+    /// Whether a `[[credential]]` may have its name and variables, and then takes its place.
+    pub const fn is_extra(self) -> bool {
+        matches!(self, Self::Chatgpt | Self::Gemini)
+    }
+
+    /// Whether it is there under `settings`: an extra makes way for the user's own credential of its name.
+    pub fn is_in_force(self, settings: &Settings) -> bool {
+        let name = self.names().name;
+        !self.is_extra() || settings.credentials.iter().all(|own| own.name.as_str() != name)
     }
 
     /// The short name as a [`CredentialName`].

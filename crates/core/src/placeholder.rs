@@ -180,6 +180,8 @@ const fn forms(kind: CredentialKind) -> &'static [Form] {
         CredentialKind::Docker => DOCKER,
         CredentialKind::Kubernetes => KUBERNETES,
         CredentialKind::Talos => TALOS,
+        CredentialKind::Chatgpt => CHATGPT,
+        CredentialKind::Gemini => GEMINI,
     }
 }
 
@@ -217,6 +219,11 @@ const NPM: &[Form] = &[form("npm_", "clauderon_placeholder_", "000000")];
 const DOCKER: &[Form] = &[form("dckr_pat_", "clauderon_", "_000000"), form("dckr_oat_", "clauderon_", "_000000")];
 const KUBERNETES: &[Form] = &[form("", "clauderon-placeholder-k8s-", "-000000")];
 const TALOS: &[Form] = &[form("", "clauderon-placeholder-talos-", "-000000")];
+/// An unsigned JSON Web Token that ends in the year 2286; Codex reads its middle. `{}` for a head keeps scanners quiet.
+const CHATGPT: &[Form] =
+    &[form("e30.eyJleHAiOjk5OTk5OTk5OTl9.", "clauderon-placeholder-", "-000000"), refreshing("rt_")];
+/// As a user's own credential of that name has it, which takes its place.
+const GEMINI: &[Form] = &[form("", "clauderon-placeholder-gemini-", "-000000")];
 
 /// What every placeholder contains one of.
 const MARKERS: [&str; 2] = ["clauderon", "c1a0de"];
@@ -295,7 +302,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_placeholder_is_found_wherever_it_stands(before in ".{0,40}", after in ".{0,40}", raw: [u8; 4], which in 0_usize..10) {
+        fn every_placeholder_is_found_wherever_it_stands(before in ".{0,40}", after in ".{0,40}", raw: [u8; 4], which in 0_usize..CredentialKind::ALL.len()) {
             let id = SessionId::from_bytes(raw);
             let credential = CredentialKind::ALL[which].credential();
             let mut table = PlaceholderTable::default();

@@ -73,6 +73,8 @@ pub enum Shape {
     /// Anthropic: an OAuth token (`sk-ant-oat…`) goes into `Authorization: Bearer` with the `oauth-2025-04-20` beta flag,
     /// any other key into `x-api-key`; the header of the other kind is removed.
     Anthropic,
+    /// Google: `x-goog-api-key: S`, where a key in the query goes too; `Authorization: Bearer S` where a client wrote it so.
+    GoogleKey,
     /// `name: prefix S suffix`.
     Header {
         /// The field.
@@ -107,6 +109,7 @@ impl std::fmt::Display for Shape {
                 f.write_str("authorization: Basic, user from the client or the secret")
             }
             Self::Anthropic => f.write_str("authorization: Bearer for an OAuth token, x-api-key for an API key"),
+            Self::GoogleKey => f.write_str("x-goog-api-key, or authorization: Bearer as the client wrote it"),
             Self::Header { name, prefix, suffix } => write!(f, "{name}: {prefix}{{token}}{suffix}"),
             Self::Query { key } => write!(f, "query parameter {key}"),
             Self::Cookie { name } => write!(f, "cookie {name}"),

@@ -376,7 +376,8 @@ impl fmt::Display for Found {
 }
 
 fn definitions(settings: &Settings) -> Vec<Arc<Definition>> {
-    let built_in = CredentialKind::ALL.into_iter().map(|kind| Definition::built_in(kind, settings));
+    let in_force = CredentialKind::ALL.into_iter().filter(|kind| kind.is_in_force(settings));
+    let built_in = in_force.map(|kind| Definition::built_in(kind, settings));
     let of_user = settings.credentials.iter().map(|credential| Definition::of_user(credential, settings));
     built_in.chain(of_user).map(Arc::new).collect()
 }
@@ -558,7 +559,7 @@ mod tests {
             label: Default::default(),
         };
         let rows = book.rows(&RuleSet::new([rule("b.linear.app"), rule("api.linear.app"), rule("api.linear.app")]));
-        assert_eq!(rows.len(), 11);
+        assert_eq!(rows.len(), 13);
         let linear = rows.last().unwrap();
         assert_eq!((linear.name.as_str(), linear.available, linear.problem.as_deref()), ("linear", true, None));
         assert_eq!(linear.hosts, ["api.linear.app", "b.linear.app"]);

@@ -149,11 +149,14 @@ fn placeholder_variables(grounds: &Grounds<'_>) -> Vec<(String, String)> {
 }
 
 fn session_env_names(settings: &Settings, credential: &CredentialName) -> Vec<String> {
-    if let Some(kind) = CredentialKind::ALL.into_iter().find(|kind| kind.names().name == credential.as_str()) {
-        return owned(kind.names().session_env);
+    if let Some(defined) = settings.credentials.iter().find(|defined| defined.name == *credential) {
+        return defined.session_env.iter().cloned().collect();
     }
-    let defined = settings.credentials.iter().filter(|defined| defined.name == *credential);
-    defined.filter_map(|defined| defined.session_env.clone()).collect()
+    let kind = CredentialKind::ALL.into_iter().find(|kind| kind.names().name == credential.as_str());
+    let names = kind.map(|kind| owned(kind.names().session_env)).unwrap_or_default();
+    // Only an extra's can be taken.
+    let taken = |name: &String| settings.credentials.iter().any(|defined| defined.session_env.as_ref() == Some(name));
+    names.into_iter().filter(|name| !taken(name)).collect()
 }
 
 /// Every variable that is known to hold a credential, or to lead around the bundle or the proxy.

@@ -45,6 +45,7 @@ fn cases() -> Vec<Case> {
     let grafana = case("GRAFANA_API_KEY", "grafana_api_key", "grafana.example.test", "/api/search");
     let npm = case("NPM_TOKEN", "npm_token", "npm.example.test", "/-/whoami");
     let docker = case("DOCKER_TOKEN", "docker_token", "auth.docker.io", "/token?service=registry.docker.io");
+    let gemini = case("GEMINI_API_KEY", "gemini_api_key", "generativelanguage.googleapis.com", "/v1beta/models");
     vec![
         Case { secret: GITHUB, ..github },
         Case { secret: GITHUB, ..uploads },
@@ -56,6 +57,12 @@ fn cases() -> Vec<Case> {
         Case { secret: "glsa_TheRealGrafanaTokenNobodyMaySee0_12345678", ..grafana },
         Case { secret: "npm_TheRealNpmTokenNobodyMaySee012345678", added: false, ..npm },
         Case { secret: "dckr_pat_TheRealDockerTokenNobodyMay", value: |secret| basic("dockeruser", secret), ..docker },
+        Case {
+            secret: "AIzaTheRealGeminiKeyNobodyMaySee01234",
+            field: "x-goog-api-key",
+            value: str::to_owned,
+            ..gemini
+        },
     ]
 }
 

@@ -46,7 +46,7 @@ fn required<T>(table: &mut Table<'_, '_>, key: &'static str, parse: impl FnOnce(
 
 fn name(text: &str, earlier: &[UserCredential]) -> Parsed<CredentialName> {
     let name = CredentialName::parse(text).map_err(|bad| bad.to_string())?;
-    if CredentialKind::ALL.iter().any(|kind| [kind.names().name, kind.names().key].contains(&text)) {
+    if own_names().any(|kind| [kind.names().name, kind.names().key].contains(&text)) {
         return Err("is the name of a built-in credential: choose another".to_owned());
     }
     if earlier.iter().any(|credential| credential.name == name) { Err("is defined twice".to_owned()) } else { Ok(name) }
@@ -134,9 +134,14 @@ fn session_variable(text: &str, earlier: &[UserCredential]) -> Parsed<String> {
     if STEERING.contains(&upper.as_str()) || STEERING_PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) {
         return Err("is a variable that steers programs or clauderon itself: choose another".to_owned());
     }
-    let built_in = CredentialKind::ALL.iter().any(|kind| kind.names().session_env.contains(&name.as_str()));
+    let built_in = own_names().any(|kind| kind.names().session_env.contains(&name.as_str()));
     let taken = earlier.iter().any(|credential| credential.session_env.as_ref() == Some(&name));
     if built_in || taken { Err("holds another credential's placeholder already".to_owned()) } else { Ok(name) }
+}
+
+/// The kinds whose names and variables nobody else may have.
+fn own_names() -> impl Iterator<Item = CredentialKind> {
+    CredentialKind::ALL.into_iter().filter(|kind| !kind.is_extra())
 }
 
 const SURFACES: [&str; 4] = ["header", "query", "basic_user", "cookie"];

@@ -156,6 +156,7 @@ fn surface(shape: &Shape) -> (&'static str, &str) {
         Shape::Cookie { name } => ("cookie", name),
         Shape::Basic { user } => ("basic_user", user),
         Shape::RegistryBasic { user } => ("basic_user", user.as_deref().unwrap_or_default()),
+        Shape::GoogleKey => ("header", "x-goog-api-key"),
         Shape::Bearer | Shape::Openai | Shape::PagerdutyToken | Shape::Anthropic => ("header", "authorization"),
     }
 }

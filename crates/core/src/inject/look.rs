@@ -74,6 +74,10 @@ pub(super) fn carries_credential(parts: &Parts, shape: &Shape) -> bool {
             let keyed = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), SUBPROTOCOL.as_bytes()).is_some();
             has(&AUTHORIZATION) || protocols.any(keyed)
         }
+        Shape::GoogleKey => {
+            let keyed = |query| pairs(query).any(|(name, _)| decode(name) == GOOGLE_QUERY);
+            fields(shape).any(|name| has(&name)) || parts.uri.query().is_some_and(keyed)
+        }
         Shape::Bearer
         | Shape::PagerdutyToken
         | Shape::Basic { .. }
@@ -104,7 +108,10 @@ impl Place {
         match self {
             Self::Authorization => fields(shape).any(|field| field == AUTHORIZATION),
             Self::Header(name) => *name != AUTHORIZATION && fields(shape).any(|field| field == *name),
-            Self::Query(key) => matches!(shape, Shape::Query { key: wanted } if **wanted == **key),
+            Self::Query(key) => {
+                let named = matches!(shape, Shape::Query { key: wanted } if **wanted == **key);
+                named || (*shape == Shape::GoogleKey && key == GOOGLE_QUERY)
+            }
             Self::Cookie(name) => matches!(shape, Shape::Cookie { name: wanted } if **wanted == **name),
             Self::Elsewhere => false,
         }
@@ -204,6 +211,7 @@ fn fields(shape: &Shape) -> impl Iterator<Item = HeaderName> + use<> {
         }
         Shape::Openai => (Some(AUTHORIZATION), Some(SEC_WEBSOCKET_PROTOCOL)),
         Shape::Anthropic => (Some(AUTHORIZATION), Some(super::render::X_API_KEY)),
+        Shape::GoogleKey => (Some(AUTHORIZATION), Some(super::render::X_GOOG_API_KEY)),
         Shape::Header { name, .. } => (Some(name.clone()), None),
         Shape::Cookie { .. } => (Some(COOKIE), None),
         Shape::Query { .. } => (None, None),
@@ -219,3 +227,5 @@ fn is_blank(value: &HeaderValue) -> bool {
 
 /// What OpenAI's realtime clients write before the key.
 const SUBPROTOCOL: &str = "openai-insecure-api-key.";
+/// Where Google takes a key in the query.
+pub(super) const GOOGLE_QUERY: &str = "key";

@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use super::auth::{self, Auth, Form};
-use super::look::{cookies, decode, pairs};
+use super::look::{GOOGLE_QUERY, cookies, decode, pairs};
 use crate::rule::Shape;
 use crate::secret::Secret;
 
@@ -36,6 +36,10 @@ pub(super) fn add(parts: &mut Parts, shape: &Shape, secret: &Secret) -> Result<b
             Err(fault @ (Fault::NotAHeaderValue | Fault::BadTarget)) => return Err(fault),
         },
         Shape::Anthropic => return add_anthropic(parts, secret),
+        Shape::GoogleKey => {
+            parts.headers.insert(X_GOOG_API_KEY, header(&[secret.expose()])?);
+            return Ok(true);
+        }
         Shape::Header { name, prefix, suffix } => {
             parts.headers.insert(name, header(&[prefix, secret.expose(), suffix])?);
             return Ok(true);
@@ -59,6 +63,7 @@ pub(super) fn swap(parts: &mut Parts, shape: &Shape, placeholders: &[String], se
             swap.authorization(&mut parts.headers, shape)
         }
         Shape::Anthropic => anthropic(&mut parts.headers, secret),
+        Shape::GoogleKey => swap.google(parts, shape),
         Shape::Header { name, .. } if *name == AUTHORIZATION => swap.authorization(&mut parts.headers, shape),
         Shape::Header { name, .. } => swap.field(&mut parts.headers, name),
         Shape::Query { key } => swap.query(parts, key),
@@ -68,6 +73,9 @@ pub(super) fn swap(parts: &mut Parts, shape: &Shape, placeholders: &[String], se
 
 /// Anthropic's field for API keys.
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Google's field for API keys.
+pub(super) const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 struct Swap<'a> {
     placeholders: &'a [String],
@@ -89,6 +97,7 @@ impl Swap<'_> {
             Shape::Bearer
             | Shape::Openai
             | Shape::Anthropic
+            | Shape::GoogleKey
             | Shape::Header { .. }
             | Shape::Query { .. }
             | Shape::Cookie { .. } => self.as_written(&auth, shape)?,
@@ -165,6 +174,24 @@ impl Swap<'_> {
         };
         let query: Vec<_> = parts.uri.query().unwrap_or_default().split('&').map(swap).collect();
         set_query(parts, &Zeroizing::new(query.join("&")))
+    }
+
+    /// A key in a URL ends up in logs: it goes into the field, and the query loses it.
+    fn google(&self, parts: &mut Parts, shape: &Shape) -> Result<(), Fault> {
+        self.field(&mut parts.headers, &X_GOOG_API_KEY)?;
+        self.authorization(&mut parts.headers, shape)?;
+        let is_key = |pair: &str| {
+            pairs(pair).any(|(name, value)| decode(name) == GOOGLE_QUERY && self.stands_in(&decode(value)))
+        };
+        let query = parts.uri.query().unwrap_or_default();
+        if !query.split('&').any(is_key) {
+            return Ok(());
+        }
+        let others: Vec<&str> = query.split('&').filter(|pair| !is_key(pair)).collect();
+        let others = others.join("&");
+        set_query(parts, &others)?;
+        parts.headers.insert(X_GOOG_API_KEY, header(&[self.secret.expose()])?);
+        Ok(())
     }
 
     fn stands_in(&self, text: &str) -> bool {
@@ -273,7 +300,8 @@ fn add_query(parts: &mut Parts, key: &str, secret: &Secret) -> Result<(), Fault>
 }
 
 fn set_query(parts: &mut Parts, query: &str) -> Result<(), Fault> {
-    let target = format!("{}?{query}", parts.uri.path());
+    let mark = if query.is_empty() { "" } else { "?" };
+    let target = format!("{}{mark}{query}", parts.uri.path());
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
     uri.path_and_query = Some(PathAndQuery::try_from(target).map_err(|_| Fault::BadTarget)?);
     parts.uri = http::Uri::from_parts(uri).map_err(|_| Fault::BadTarget)?;

@@ -587,3 +587,42 @@ fn no_other_sessions_placeholder_ever_goes_out_or_is_replaced() {
         }
     }
 }
+
+#[test]
+fn googles_key_never_stays_in_the_url() {
+    let bench = Bench::new();
+    let own = bench.placeholder("gemini");
+    let base = "https://generativelanguage.googleapis.com/v1beta/models";
+    for (query, left) in [("key=OWN", ""), ("alt=sse&key=OWN", "?alt=sse"), ("%6Bey=OWN&pageSize=2", "?pageSize=2")] {
+        let url = format!("{base}?{}", query.replace("OWN", &own));
+        let parts = bench.run(&url, &[], "AIzaReal").unwrap().into_parts();
+        assert_eq!(parts.uri.to_string(), format!("/v1beta/models{left}"));
+        assert_eq!(parts.headers["x-goog-api-key"], "AIzaReal");
+    }
+    assert_eq!(bench.header(base, &[("x-goog-api-key", &own)], "AIzaReal", "x-goog-api-key"), "AIzaReal");
+    assert_eq!(bench.header(base, &[], "AIzaReal", "x-goog-api-key"), "AIzaReal");
+    let bearer = format!("Bearer {own}");
+    let openai = "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions";
+    assert_eq!(bench.header(openai, &[("authorization", &bearer)], "AIzaReal", "authorization"), "Bearer AIzaReal");
+    assert_eq!(bench.header(&format!("{base}?key=theirs"), &[], "AIzaReal", "x-goog-api-key"), "");
+    assert_eq!(bench.denial(&format!("{base}?token={own}"), &[]).code, DenialCode::PlaceholderMisdirected);
+}
+
+#[test]
+fn a_chatgpt_token_and_an_api_key_are_kept_apart() {
+    let bench = Bench::new();
+    let (chatgpt, openai) = (bench.placeholder("chatgpt"), bench.placeholder("openai"));
+    let sent = |token: &str| format!("Bearer {token}");
+    let backend = "https://chatgpt.com/backend-api/codex/responses";
+    assert_eq!(
+        bench.header(backend, &[("authorization", &sent(&chatgpt))], "eyJ.real.jwt", "authorization"),
+        "Bearer eyJ.real.jwt"
+    );
+    assert_eq!(bench.header(backend, &[], "eyJ.real.jwt", "authorization"), "", "only swapped");
+    for (url, token) in
+        [(backend, &openai), ("https://api.openai.com/v1/responses", &chatgpt), ("https://chatgpt.com/", &chatgpt)]
+    {
+        let code = bench.denial(url, &[("authorization", &sent(token))]).code;
+        assert_eq!(code, DenialCode::PlaceholderMisdirected, "{url}");
+    }
+}

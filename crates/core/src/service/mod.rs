@@ -2,7 +2,9 @@
 #![deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing)]
 
 mod anthropic;
+mod chatgpt;
 mod docker;
+mod gemini;
 mod github;
 mod grafana;
 mod kubernetes;
@@ -43,7 +45,7 @@ pub struct Service {
 }
 
 /// Every built-in service, in the order of the documentation.
-pub static SERVICES: [Service; 10] = [
+pub static SERVICES: [Service; 12] = [
     github::SERVICE,
     anthropic::SERVICE,
     openai::SERVICE,
@@ -54,6 +56,8 @@ pub static SERVICES: [Service; 10] = [
     docker::SERVICE,
     kubernetes::SERVICE,
     talos::SERVICE,
+    chatgpt::SERVICE,
+    gemini::SERVICE,
 ];
 
 /// All rules the settings give: the user's own credentials first, so that they win.
@@ -62,6 +66,7 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
     let none = ServiceSettings::default();
     let builtin = SERVICES
         .iter()
+        .filter(|service| service.kind.is_in_force(settings))
         .flat_map(|service| (service.rules)(settings.services.get(service.kind.names().name).unwrap_or(&none)));
     own.chain(builtin).collect()
 }

@@ -1,4 +1,4 @@
-//! OpenAI and Codex. The API key and a ChatGPT login are different audiences: the key never goes to chatgpt.com.
+//! OpenAI's API. A ChatGPT login is another audience: the key never goes to chatgpt.com.
 
 use super::{Operation, Rows, Service, whole_host};
 use crate::access::ReadException;
@@ -13,7 +13,7 @@ pub(super) const SERVICE: Service = Service {
     rules,
     operations: &OPERATIONS,
     root: whole_host,
-    other_hosts: &["chatgpt.com", "auth.openai.com"],
+    other_hosts: &[],
     errors: ErrorShape::Openai,
 };
 
@@ -28,12 +28,10 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     settings.hosts.iter().fold(rows, |rows, host| rows.pattern(host, v1(), Shape::Openai, InjectPolicy::Auto)).rules
 }
 
-const OPERATIONS: [Operation; 16] = [
+const OPERATIONS: [Operation; 11] = [
     Operation::mint("openai.api-key", "POST", "v1/organization/**/api_keys|admin_api_keys|service_accounts"),
     Operation::mint("openai.client-secret", "POST", "v1/realtime/client_secrets|sessions|transcription_sessions"),
     Operation::mint("openai.client-secret", "POST", "v1/chatkit/sessions"),
-    Operation::mint("openai.oauth", "POST", "oauth/token|revoke").at("auth.openai.com"),
-    Operation::mint("openai.oauth", "POST", "**/deviceauth/**").at("auth.openai.com"),
     inference("v1/responses"),
     inference("v1/responses/compact"),
     inference("v1/chat/completions"),
@@ -42,13 +40,8 @@ const OPERATIONS: [Operation; 16] = [
     inference("v1/moderations"),
     inference("v1/responses").socket(),
     inference("v1/realtime").socket(),
-    inference("backend-api/codex/responses/**").at(CHATGPT),
-    inference("backend-api/codex/responses/**").at(CHATGPT).socket(),
-    inference("backend-api/codex/analytics-events/**").at(CHATGPT),
 ];
 
 const fn inference(path: &'static str) -> Operation {
     Operation::except(ReadException::ModelInference, path)
 }
-
-const CHATGPT: &str = "chatgpt.com";
