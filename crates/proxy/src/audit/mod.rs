@@ -139,8 +139,9 @@ impl AuditLog {
 
     /// Stores the intent; must be called before the first byte goes to an origin. Never blocks.
     pub fn begin(&self, record: &AuditRecord) -> Result<Pending, AuditUnavailable> {
-        let Some(open) = &self.open else { return Ok(Pending { held: None, begun: Instant::now() }) };
-        open.queue.check()?;
+        let begun = Instant::now();
+        let Some(open) = &self.open else { return Ok(Pending { held: None, begun }) };
+        open.queue.check(begun)?;
         let slot = open.queue.slot()?;
         let (stored, form) = with_intent(record, |body| open.queue.journal().store_intent(slot, body));
         if !stored {
@@ -148,14 +149,14 @@ impl AuditLog {
             return Err(AuditUnavailable("the request cannot be written down".into()));
         }
         let held = Held { queue: Arc::clone(&open.queue), slot, is_brief: form == Form::BriefIntent };
-        Ok(Pending { held: Some(held), begun: Instant::now() })
+        Ok(Pending { held: Some(held), begun })
     }
 
     /// Records a request that never went to an origin. Never blocks.
     #[expect(clippy::needless_pass_by_value, reason = "a record is written once")]
     pub fn record(&self, record: AuditRecord) -> Result<(), AuditUnavailable> {
         let Some(open) = &self.open else { return Ok(()) };
-        open.queue.check()?;
+        open.queue.check(Instant::now())?;
         let slot = open.queue.slot()?;
         conclude(&open.queue, slot, &record);
         Ok(())
@@ -163,7 +164,7 @@ impl AuditLog {
 
     /// Whether the log can be written just now; for `/health`.
     pub fn check(&self) -> Result<(), AuditUnavailable> {
-        self.open.as_ref().map_or(Ok(()), |open| open.queue.check())
+        self.open.as_ref().map_or(Ok(()), |open| open.queue.check(Instant::now()))
     }
 
     /// Waits until everything recorded so far stands in the file.
@@ -180,7 +181,7 @@ impl AuditLog {
     async fn order(&self, closing: bool) -> Result<(), AuditUnavailable> {
         let Some(open) = &self.open else { return Ok(()) };
         // No answer means that the writer has ended, and that is the fault the queue shows.
-        open.queue.order_sync(closing).await.unwrap_or_else(|_| open.queue.check())
+        open.queue.order_sync(closing).await.unwrap_or_else(|_| open.queue.check(Instant::now()))
     }
 }
 

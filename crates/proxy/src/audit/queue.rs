@@ -70,11 +70,11 @@ impl Queue {
         }
     }
 
-    /// Whether a record made now will find its way into the log.
-    pub(super) fn check(&self) -> Result<(), AuditUnavailable> {
+    /// Whether a record made `now` will find its way into the log.
+    pub(super) fn check(&self, now: Instant) -> Result<(), AuditUnavailable> {
         match self.fault.load().as_deref() {
             Some(fault) => Err(fault.clone()),
-            None => self.look_at_space(),
+            None => self.look_at_space(now),
         }
     }
 
@@ -177,8 +177,8 @@ impl Queue {
     }
 
     /// Refuses while the disk is full, which a quiet log would otherwise learn only after the next request has gone out.
-    fn look_at_space(&self) -> Result<(), AuditUnavailable> {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    fn look_at_space(&self, now: Instant) -> Result<(), AuditUnavailable> {
+        let now = u64::try_from(now.duration_since(self.begun).as_millis()).unwrap_or(u64::MAX);
         if now < self.next_look_ms.load(Ordering::Relaxed) {
             return Ok(());
         }
