@@ -19,7 +19,6 @@ use tokio::sync::Notify;
 use crate::Proxy;
 use crate::body::{Body, Observed};
 use crate::drain::Drain;
-use crate::exchange::Exchange;
 use crate::http1::head::malformed;
 use crate::interim::Interim;
 use crate::peer;
@@ -177,11 +176,10 @@ impl Connection {
             Role::Front(Front { caller: Caller::Socket(id), .. }) => Some(self.proxy.seats.of(id)),
             Role::Front(Front { caller: Caller::Tcp { .. }, .. }) => None,
         };
-        let mut exchange = self.proxy.exchange(seat.as_ref());
+        let mut exchange = self.proxy.exchange_aside(seat.as_ref());
         if let Role::Tunnel { tunnel, .. } = &self.role {
             at_origin(exchange.record(), &tunnel.origin);
         }
-        self.note_session(&mut exchange, seat.as_ref());
         respond::deny(denial, exchange)
     }
 
@@ -256,7 +254,7 @@ impl Connection {
     }
 
     fn deny(&self, denial: &Denial, seat: Option<&Arc<Seat>>, request: &Request<Body>) -> Reply {
-        let mut exchange = self.proxy.exchange(seat);
+        let mut exchange = self.proxy.exchange_aside(seat);
         let record = exchange.record();
         record.method = request.method().as_str().into();
         record.path = request.uri().path().into();
@@ -265,15 +263,7 @@ impl Connection {
         if let Some(authority) = authority {
             at_origin(record, &authority.origin(Scheme::Https));
         }
-        self.note_session(&mut exchange, seat);
         respond::deny(denial, exchange)
-    }
-
-    fn note_session(&self, exchange: &mut Exchange, seat: Option<&Arc<Seat>>) {
-        let snapshot = self.proxy.snapshot();
-        if let Some(session) = seat.and_then(|seat| snapshot.sessions.by_id(&seat.id)) {
-            exchange.of_session(session);
-        }
     }
 }
 

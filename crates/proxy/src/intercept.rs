@@ -81,11 +81,7 @@ async fn accept(proxy: &Proxy, socket: Socket, host: &Host) -> io::Result<(Box<T
 
 /// A failed handshake reached no origin, but it is what a user looks for when a tool does not trust the CA.
 fn record_failure(proxy: &Proxy, seat: &Arc<Seat>, origin: &Origin, error: &io::Error) {
-    let mut exchange = proxy.exchange(Some(seat));
-    let snapshot = proxy.snapshot();
-    if let Some(session) = snapshot.sessions.by_id(&seat.id) {
-        exchange.of_session(session);
-    }
+    let mut exchange = proxy.exchange_aside(Some(seat));
     let record = exchange.record();
     record.method = "CONNECT".into();
     record.protocol = "connect";

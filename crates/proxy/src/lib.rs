@@ -144,6 +144,16 @@ impl Proxy {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         Exchange::open(&self.audit, seat, format!("{:016x}-{number:x}", self.run))
     }
+
+    /// The account of what never enters the data path, with the session's name if it still has one.
+    fn exchange_aside(&self, seat: Option<&Arc<Seat>>) -> Exchange {
+        let mut exchange = self.exchange(seat);
+        let snapshot = self.snapshot();
+        if let Some(session) = seat.and_then(|seat| snapshot.sessions.by_id(&seat.id)) {
+            exchange.of_session(session);
+        }
+        exchange
+    }
 }
 
 /// Closes idle upstream connections for as long as the proxy exists.

@@ -56,8 +56,7 @@ impl Target<'_> {
 
 impl TunnelOrigin {
     fn check(&self, text: &str) -> Result<(), Denial> {
-        let named =
-            Authority::parse(text).map_err(|_| malformed("an authority that is no host"))?.origin(self.origin.scheme);
+        let named = parse_authority(text)?.origin(self.origin.scheme);
         if named == self.origin { Ok(()) } else { Err(mismatch(&self.authority, text)) }
     }
 }
@@ -84,7 +83,7 @@ fn absolute(parts: &Parts) -> Result<Origin, Denial> {
     }
     let origin = authority.origin(Scheme::Http);
     for text in named(parts)? {
-        let named = Authority::parse(text).map_err(|_| malformed("an authority that is no host"))?.origin(Scheme::Http);
+        let named = parse_authority(text)?.origin(Scheme::Http);
         if named != origin {
             return Err(mismatch(&origin.authority(), text));
         }
@@ -93,8 +92,11 @@ fn absolute(parts: &Parts) -> Result<Origin, Denial> {
 }
 
 fn absolute_authority(uri: &Uri) -> Result<Authority, Denial> {
-    let text = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-    Authority::parse(text).map_err(|_| malformed("a target whose authority is no host"))
+    parse_authority(uri.authority().map(http::uri::Authority::as_str).unwrap_or_default())
+}
+
+fn parse_authority(text: &str) -> Result<Authority, Denial> {
+    Authority::parse(text).map_err(|_| malformed("an authority that is no host"))
 }
 
 /// Two forms of authority disagree: what would be checked is not what would be reached.

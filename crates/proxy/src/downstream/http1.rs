@@ -96,6 +96,8 @@ impl Http1<'_> {
         let rest = poll_fn(|cx| self.poll_head(cx, &mut scanned, false));
         match tokio::time::timeout(limits.header_timeout, rest).await {
             Ok(head) => ready_or_none(head),
+            // An empty line after a body is what some old clients send: not a request that comes too slowly.
+            Err(_) if lock(&self.inbound).wire.read.iter().all(|b| b"\r\n".contains(b)) => Ok(None),
             Err(_) => Err(Denial::new(DenialCode::RequestTimeout, "the request head did not arrive in time")),
         }
     }
