@@ -173,8 +173,10 @@ fn check_class(
     if permitted {
         return Ok(());
     }
-    let refused = Denial::new(DenialCode::ReadOnly, "Write operations are blocked in read-only mode");
-    Err(denial(refused).hint(format!("clauderon set-access-mode {} read-write", session.name)))
+    let refused = denial(Denial::new(DenialCode::ReadOnly, WRITES_ARE_BLOCKED));
+    // What the method alone decides is promised to the letter; where a protocol is known, its clients show this member.
+    let refused = if classified.rule == "method" { refused } else { refused.detail("message", WRITES_ARE_BLOCKED) };
+    Err(refused.hint(format!("clauderon set-access-mode {} read-write", session.name)))
 }
 
 /// Whether an exception makes a difference to this session.
@@ -203,6 +205,8 @@ fn with_context(denial: Denial, method: Option<&Method>, origin: &Origin, sessio
     };
     denial.detail("host", origin.host.to_string()).detail("session", session.name.as_str())
 }
+
+const WRITES_ARE_BLOCKED: &str = "Write operations are blocked in read-only mode";
 
 /// Why a request that the proxy answered itself was let through, in audit records.
 const ANSWERED_HERE: &str = "answered-here";

@@ -16,6 +16,9 @@ pub(super) fn classify(facts: &Facts<'_>) -> Option<Classification> {
     if is_lfs_batch(facts) {
         return Some(BodyRule::LfsBatch.by_head(facts));
     }
+    if writes_lfs(facts) {
+        return Some(Classified::write("lfs.write").into());
+    }
     is_fetch(facts).then_some(Classified::excepted(ReadException::GitFetch).into())
 }
 
@@ -37,4 +40,10 @@ fn is_fetch(facts: &Facts<'_>) -> bool {
 fn is_lfs_batch(facts: &Facts<'_>) -> bool {
     let endpoint = facts.path.is_some_and(|path| path.as_str().ends_with("/info/lfs/objects/batch"));
     *facts.method == Method::POST && !facts.upgrade && endpoint
+}
+
+/// Locks, and reports of an upload: no more a write than the method says, but with a name that LFS's users can read.
+fn writes_lfs(facts: &Facts<'_>) -> bool {
+    let endpoint = facts.path.is_some_and(|path| path.as_str().contains("/info/lfs/"));
+    endpoint && ![Method::GET, Method::HEAD, Method::OPTIONS].contains(facts.method)
 }
