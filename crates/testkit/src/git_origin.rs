@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::body::{Body, full};
-use crate::origin::{Call, Origin};
+use crate::origin::{Call, Origin, OriginBuilder};
 use crate::run::Run;
 use crate::sightings::find;
 
@@ -25,6 +25,11 @@ pub struct GitOrigin {
 impl GitOrigin {
     /// Serves `name`, asking for exactly `Basic base64(x-access-token:token)` on every request.
     pub async fn start(name: &str, token: &str) -> Self {
+        Self::with(name, token, |origin| origin).await
+    }
+
+    /// The same, with whatever else `more` makes it serve.
+    pub async fn with(name: &str, token: &str, more: impl FnOnce(OriginBuilder) -> OriginBuilder) -> Self {
         let root = tempfile::tempdir().expect("the temporary directory is writable");
         let credential = format!("Basic {}", STANDARD.encode(format!("x-access-token:{token}")));
         let dir = Arc::new(root.path().to_path_buf());
@@ -32,7 +37,7 @@ impl GitOrigin {
             let dir = Arc::clone(&dir);
             async move { backend(call, &dir).await }
         });
-        Self { origin: origin.start().await, root }
+        Self { origin: more(origin).start().await, root }
     }
 
     /// Makes the bare repository `owner/name.git` with one commit of one file.

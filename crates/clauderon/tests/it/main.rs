@@ -3,6 +3,7 @@
 
 mod audit;
 mod cli;
+mod clients;
 mod crash;
 mod credentials;
 mod curl;

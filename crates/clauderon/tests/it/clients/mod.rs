@@ -1,0 +1,7 @@
+//! Real clients, as users have them, against strict origins: what works in which mode, and that no client gets a secret.
+//!
+//! `./test` installs what these need; docs/clients.md says the versions.
+
+mod gh;
+mod lfs;
+mod npm;
