@@ -69,7 +69,7 @@ impl World {
         Self {
             table,
             rules: RuleSet::new(service::rules(&Settings::defaults(Path::new("/home")))),
-            own: placeholder::mint(&own, &github, TokenKind::default()),
+            own: placeholder::mint(&own, &github, &TokenKind::default()),
             others: placeholder::mint(&other, &github, TokenKind::default()),
             npm: placeholder::mint(&own, &npm, TokenKind::default()),
             session: Session {

@@ -63,7 +63,7 @@ pub fn answer(
 
 /// The members that Claude Code and Codex read of a refresh. An identity token is left out: the client keeps the one it has.
 fn tokens(credential: CredentialKind, session: &Session, scope: Option<&str>) -> String {
-    let access = placeholder::mint(&session.id, &credential.credential(), TokenKind::default());
+    let access = placeholder::mint(&session.id, &credential.credential(), &TokenKind::default());
     let refresh = placeholder::refresh(&session.id, credential);
     let members = [
         ("token_type", Some(json!("Bearer"))),

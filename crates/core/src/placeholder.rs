@@ -1,5 +1,7 @@
 //! Placeholders: minted per session and credential, found by exact lookup.
 
+mod org_token;
+
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -9,26 +11,34 @@ use crate::credential::{CredentialKind, CredentialName};
 use crate::secret::Secret;
 use crate::session::SessionId;
 
-/// The prefix a real token has, so that its placeholder can mirror it: some clients choose their behaviour by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TokenKind(Option<&'static str>);
+/// What a placeholder mirrors of the real token, because some clients choose their behaviour by it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TokenKind {
+    prefix: Option<&'static str>,
+    /// What an organization token of Sentry says about itself.
+    claims: Option<org_token::Claims>,
+}
 
 impl TokenKind {
-    /// The kind of `secret`, as far as its prefix tells.
+    /// The kind of `secret`, as far as its text tells.
     pub fn of(secret: Option<&Secret>) -> Self {
-        let Some(text) = secret.map(Secret::expose) else { return Self(None) };
+        let Some(text) = secret.map(Secret::expose) else { return Self::default() };
         // Docker Hub's token may come as `user:token`.
         let token = text.split_once(':').map_or(text, |(_, token)| token);
         let forms = CredentialKind::ALL.into_iter().flat_map(|kind| forms(kind).iter());
-        Self(forms.map(|form| form.prefix).find(|prefix| !prefix.is_empty() && token.starts_with(prefix)))
+        let prefix = forms.map(|form| form.prefix).find(|prefix| !prefix.is_empty() && token.starts_with(prefix));
+        Self { prefix, claims: org_token::Claims::of(text) }
     }
 }
 
 /// The placeholder of a session for a credential: always the same for the same three arguments.
-pub fn mint(session: &SessionId, name: &CredentialName, kind: TokenKind) -> String {
+pub fn mint(session: &SessionId, name: &CredentialName, kind: &TokenKind) -> String {
     let Some(builtin) = builtin(name) else { return user_defined(session, name) };
+    if let (CredentialKind::Sentry, Some(claims)) = (builtin, &kind.claims) {
+        return claims.render(session);
+    }
     let forms = forms(builtin);
-    let form = forms.iter().find(|form| kind.0 == Some(form.prefix)).or_else(|| forms.first());
+    let form = forms.iter().find(|form| kind.prefix == Some(form.prefix)).or_else(|| forms.first());
     form.expect("every built-in credential has a form").render(session)
 }
 
@@ -56,7 +66,9 @@ pub struct PlaceholderTable {
     owners: HashMap<String, (SessionId, CredentialName)>,
     /// Where the marker stands in a placeholder, and how long that is; longest first. One entry per form, not per placeholder.
     spans: Vec<Span>,
-    finders: [Finder<'static>; 2],
+    /// By their beginnings, those whose rest depends on the real token.
+    beginnings: HashMap<String, (SessionId, CredentialName)>,
+    finders: [Finder<'static>; 3],
 }
 
 /// A placeholder found in some text.
@@ -76,6 +88,9 @@ impl PlaceholderTable {
         for placeholder in variants(session, credential) {
             self.insert(placeholder, session.clone(), credential.clone());
         }
+        if builtin(credential) == Some(CredentialKind::Sentry) {
+            self.beginnings.insert(org_token::prefix(session), (session.clone(), credential.clone()));
+        }
     }
 
     /// Adds a session's placeholder for a credential. Without one of the markers it is looked up, but never found inside a text.
@@ -91,7 +106,11 @@ impl PlaceholderTable {
 
     /// Whose placeholder `text` is, if it is one.
     pub fn owner(&self, text: &str) -> Option<(&SessionId, &CredentialName)> {
-        self.owners.get(text).map(|(session, credential)| (session, credential))
+        let exact = self.owners.get(text);
+        let owner = exact.or_else(|| {
+            self.begun(text.as_bytes()).filter(|(length, _)| *length == text.len()).map(|(_, owner)| owner)
+        });
+        owner.map(|(session, credential)| (session, credential))
     }
 
     /// Every placeholder in `text`, in order. Text without a marker costs one search per marker; text shorter than any
@@ -118,12 +137,27 @@ impl PlaceholderTable {
         self.finders.iter().filter_map(|finder| finder.find(rest)).min().map(|at| from + at)
     }
 
+    /// The placeholder that `text` begins with, if it is one that is known by its beginning: its length, and whose it is.
+    fn begun(&self, text: &[u8]) -> Option<(usize, &(SessionId, CredentialName))> {
+        let beginning = std::str::from_utf8(text.get(..org_token::PREFIX_LEN)?).ok()?;
+        let owner = self.beginnings.get(beginning)?;
+        Some((org_token::length(text)?, owner))
+    }
+
     fn sighting_at(&self, text: &[u8], marker: usize) -> Option<Sighting<'_>> {
+        self.exactly_at(text, marker).or_else(|| {
+            let start = marker.checked_sub(org_token::MARKER_AT)?;
+            let (length, (session, credential)) = self.begun(text.get(start..)?)?;
+            Some(Sighting { range: start..start + length, session, credential })
+        })
+    }
+
+    fn exactly_at(&self, text: &[u8], marker: usize) -> Option<Sighting<'_>> {
         self.spans.iter().find_map(|span| {
             let start = marker.checked_sub(span.marker)?;
             let range = start..start + span.len;
             let candidate = std::str::from_utf8(text.get(range.clone())?).ok()?;
-            let (session, credential) = self.owner(candidate)?;
+            let (session, credential) = self.owners.get(candidate)?;
             Some(Sighting { range, session, credential })
         })
     }
@@ -131,7 +165,12 @@ impl PlaceholderTable {
 
 impl Default for PlaceholderTable {
     fn default() -> Self {
-        Self { owners: HashMap::new(), spans: Vec::new(), finders: MARKERS.map(Finder::new) }
+        Self {
+            owners: HashMap::new(),
+            spans: Vec::new(),
+            beginnings: HashMap::new(),
+            finders: MARKERS.map(Finder::new),
+        }
     }
 }
 
@@ -226,7 +265,7 @@ const CHATGPT: &[Form] =
 const GEMINI: &[Form] = &[form("", "clauderon-placeholder-gemini-", "-000000")];
 
 /// What every placeholder contains one of.
-const MARKERS: [&str; 2] = ["clauderon", "c1a0de"];
+const MARKERS: [&str; 3] = ["clauderon", "c1a0de", org_token::MARKER];
 /// The length of the shortest placeholder (Docker's), so that short texts need no search.
 const SHORTEST: usize = 34;
 
@@ -264,7 +303,7 @@ mod tests {
     #[test]
     fn the_prefix_mirrors_the_real_token() {
         let id = sid("7f3a9c21");
-        let mint = |name_: &str, real: &str| mint(&id, &name(name_), TokenKind::of(Some(&secret(real))));
+        let mint = |name_: &str, real: &str| mint(&id, &name(name_), &TokenKind::of(Some(&secret(real))));
         assert!(mint("anthropic", "sk-ant-api03-x").starts_with("sk-ant-api03-clauderon"));
         assert!(mint("github", "github_pat_x").starts_with("github_pat_clauderon"));
         assert!(mint("github", "unheard-of").starts_with("ghp_clauderon"));
@@ -295,9 +334,26 @@ mod tests {
         let text = "x, openai-insecure-api-key.sk-proj-clauderon-placeholder-7f3a9c21-000000,sk-proj-clauderon-placeholder-c1a0de12-000000";
         let seen: Vec<_> = table.sightings(text.as_bytes()).map(|s| (s.range.start, s.session.as_str())).collect();
         assert_eq!(seen, [(27, "7f3a9c21"), (73, "c1a0de12")]);
-        let sentry = mint(&two, &name("sentry"), TokenKind::default());
+        let sentry = mint(&two, &name("sentry"), &TokenKind::default());
         assert_eq!(table.sightings(sentry.as_bytes()).count(), 1);
         assert_eq!(table.sightings(b"clauderon-placeholder-7f3a9c22-000000 clauderonclauderon c1a0de").count(), 0);
+    }
+
+    #[test]
+    fn an_organization_token_is_known_by_its_beginning() {
+        let mut table = PlaceholderTable::default();
+        let (one, two) = (sid("7f3a9c21"), sid("7f3a9c22"));
+        table.insert_all(&one, &name("sentry"));
+        let real = "sntrys_eyJpYXQiOjE3MDUsInVybCI6Imh0dHBzOi8vc2VudHJ5LmlvIiwib3JnIjoiYWNtZSJ9_\
+                    MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI";
+        let kind = TokenKind::of(Some(&secret(real)));
+        let (own, alien) = (mint(&one, &name("sentry"), &kind), mint(&two, &name("sentry"), &kind));
+        assert!(own.starts_with("sntrys_eyJjbGF1ZGVyb24i"), "{own}");
+        assert_eq!(table.owner(&own), Some((&one, &name("sentry"))));
+        assert_eq!((table.owner(&alien), table.owner(real), table.owner(&format!("{own}A"))), (None, None, None));
+        let text = format!("Bearer {own}, {alien} {own}");
+        let seen: Vec<_> = table.sightings(text.as_bytes()).map(|seen| text.get(seen.range).unwrap()).collect();
+        assert_eq!(seen, [&own, &own]);
     }
 
     proptest! {

@@ -40,7 +40,7 @@ impl Echoes {
     /// As [`Echoes::of`], where several secrets went out one after another.
     pub fn of_all<'s>(secrets: impl IntoIterator<Item = &'s Secret>, rule: &Rule, session: &SessionId) -> Self {
         let forms = |secret: &Secret| {
-            let placeholder = placeholder::mint(session, &rule.credential, TokenKind::of(Some(secret)));
+            let placeholder = placeholder::mint(session, &rule.credential, &TokenKind::of(Some(secret)));
             let whole = secret.expose();
             match (&rule.shape, whole.split_once(':')) {
                 // The user that such a secret brings along is no secret, and may come back without it.

@@ -239,7 +239,7 @@ impl Inner {
             Known::Absent => None,
         };
         let minted = |name: CredentialName| {
-            let placeholder = placeholder::mint(&session.id, &name, kind(&name)?);
+            let placeholder = placeholder::mint(&session.id, &name, &kind(&name)?);
             Some((name, placeholder))
         };
         self.book.names().into_iter().filter(|name| session.may_use(name)).filter_map(minted).collect()

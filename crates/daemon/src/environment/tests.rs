@@ -47,7 +47,7 @@ fn with_grounds<T>(home: &Home, kinds: &[CredentialKind], test: impl FnOnce(&Gro
     let (session, settings) = (session(), settings());
     let placeholder = |kind: &CredentialKind| {
         let name = kind.credential();
-        let placeholder = mint(&session.id, &name, TokenKind::default());
+        let placeholder = mint(&session.id, &name, &TokenKind::default());
         (name, placeholder)
     };
     test(&Grounds {
