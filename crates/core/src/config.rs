@@ -18,6 +18,8 @@ mod values;
 pub use error::{ConfigError, ConfigErrors};
 pub use reference::{BadReference, OpReference};
 
+use http::{HeaderName, HeaderValue};
+
 use crate::access::ReadException;
 pub use crate::cidr::Cidr;
 use crate::credential::CredentialName;
@@ -167,6 +169,10 @@ pub struct ServiceSettings {
     pub username: Option<String>,
     /// PagerDuty, OpenAI: the region.
     pub region: Option<String>,
+    /// Sentry, Grafana: the path above the API at `hosts`; no trailing slash.
+    pub path_prefix: Option<String>,
+    /// Fields that go along with the credential, where the client did not send them.
+    pub extra_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// One `[[credential]]`.
@@ -453,6 +459,74 @@ mod tests {
     }
 
     #[test]
+    fn a_service_takes_its_own_settings_only() {
+        let text = r#"
+[services.github]
+region = "eu"
+path_prefix = ""
+[services.sentry]
+hosts = ["*.sentry.io", "*.de.sentry.io", "*.sentry.example.com"]
+path_prefix = "a/../b"
+[services.kubernetes]
+hosts = ["k.example"]
+[services.pagerduty]
+extra_headers = { From = "me@example.com", Host = "x", Authorization = "x", "a b" = "x", X-A = "a\u0000b" }
+"#;
+        let told = mistakes(text).join("\n");
+        for part in [
+            "3 services.github.region: is no setting of github, which has `hosts`, `extra_headers`",
+            "6 services.sentry.hosts[0]: others have hosts under `sentry.io` too: name yours",
+            "6 services.sentry.hosts[1]: others have hosts",
+            "7 services.sentry.path_prefix: must be a plain path",
+            "9 services.kubernetes.hosts: is no setting of kubernetes, which has none",
+            "extra_headers.Host: is a header that the proxy itself writes",
+            "extra_headers.Authorization: is where credentials stand",
+            "extra_headers.a b: is no header name",
+            "extra_headers.X-A: holds a character that no header may carry",
+        ] {
+            assert!(told.contains(part), "{part}\n{told}");
+        }
+        assert!(!told.contains("hosts[2]") && !told.contains("From"), "{told}");
+    }
+
+    #[test]
+    fn every_key_is_in_the_template_and_in_the_documentation() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+        let docs = std::fs::read_to_string(docs).unwrap();
+        let services =
+            crate::service::SERVICES.iter().flat_map(|service| service.settings).map(|key| (*key).to_owned());
+        let keys = Settings::defaults(Path::new("/h")).entries().into_iter().map(|entry| entry.key);
+        for key in keys.chain(services).chain(["network.allow_hosts".to_owned()]) {
+            let last = key.rsplit('.').next().unwrap();
+            assert!(docs.contains(&format!("| `{last}`")), "`{key}` is not documented");
+            assert!(
+                template().lines().any(|l| l.trim_start_matches(['#', ' ']).starts_with(&format!("{last} ="))),
+                "`{key}` is not in the template"
+            );
+        }
+        // And the other way round: nothing is documented that does not exist.
+        let known = |name: &str| docs_known(name);
+        for line in docs.lines().filter(|line| line.starts_with("| `")) {
+            let cell = line.split('|').nth(1).unwrap();
+            for name in cell.split('`').skip(1).step_by(2).filter(|name| !name.starts_with('[')) {
+                assert!(known(name), "`{name}` is documented and does not exist");
+            }
+        }
+    }
+
+    /// Whether some table takes this key: an unknown one is told so.
+    fn docs_known(name: &str) -> bool {
+        let tables =
+            ["", "[onepassword]", "[upstream]", "[network]", "[read_only]", "[audit]", "[limits]", "[[credential]]"];
+        let services = crate::service::SERVICES.iter().map(|service| format!("[services.{}]", service.name()));
+        let unknown = |table: &str| {
+            let told = parse(&format!("{table}\n{name} = 0.5\n"));
+            told.err().is_none_or(|e| e.0.iter().any(|e| e.key.ends_with(name) && e.message.contains("unknown key")))
+        };
+        tables.into_iter().map(str::to_owned).chain(services).any(|table| !unknown(&table))
+    }
+
+    #[test]
     fn only_minting_operations_that_exist_can_be_opened() {
         let mistake = |name: &str| mistakes(&format!("allow_minting = [\"{name}\"]")).concat();
         let unknown = mistake("github.runer");
@@ -571,7 +645,7 @@ hosts = []
                 text + line.strip_prefix("# ").filter(|l| l.starts_with('[') || l.contains(" = ")).unwrap_or("") + "\n"
             });
         let settings = parse(&examples).unwrap();
-        assert_eq!((settings.services.len(), settings.credentials.len()), (5, 1));
+        assert_eq!((settings.services.len(), settings.credentials.len()), (6, 1));
     }
 
     proptest! {

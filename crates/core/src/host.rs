@@ -160,6 +160,14 @@ impl HostPattern {
         }
     }
 
+    /// What a wildcard stands in front of, beginning with its dot.
+    pub fn suffix(&self) -> Option<&str> {
+        match &self.name {
+            PatternName::Exact(_) => None,
+            PatternName::OneLabel(suffix) => Some(suffix),
+        }
+    }
+
     /// The one host this pattern means, unless it is a wildcard.
     pub fn exact(&self) -> Option<&Host> {
         match &self.name {

@@ -93,6 +93,9 @@ impl Plan {
             Action::Add => render::add(&mut parts, shape, secret),
             Action::Swap(placeholders) => render::swap(&mut parts, shape, placeholders, secret).map(|()| true),
         };
+        if put_in == Ok(true) {
+            change.rule.add_extra(&mut parts);
+        }
         match put_in {
             Ok(put_in) => Ok(Injected { parts, rule: put_in.then_some(change.rule) }),
             Err(fault) => Err(change.unrenderable(fault)),

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use http::HeaderName;
+use http::header::{Entry, FROM};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 
 use crate::credential::CredentialName;
@@ -26,6 +28,8 @@ pub struct Rule {
     pub shape: Shape,
     /// When it is injected.
     pub inject: InjectPolicy,
+    /// Fields that go along with it, where the client did not send them.
+    pub extra: Arc<[(HeaderName, HeaderValue)]>,
     /// The rule's text for people, made at its first use.
     pub label: OnceLock<Arc<str>>,
 }
@@ -34,6 +38,16 @@ impl Rule {
     /// The rule for people, as audit records and `explain` show it.
     pub fn label(&self) -> Arc<str> {
         self.label.get_or_init(|| self.to_string().into()).clone()
+    }
+
+    /// Adds the fields that go along with the credential. `From` says who changes something, and is for writing methods only.
+    pub fn add_extra(&self, parts: &mut Parts) {
+        let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&parts.method);
+        for (name, value) in self.extra.iter().filter(|(name, _)| !(reads && name == FROM)) {
+            if let Entry::Vacant(place) = parts.headers.entry(name) {
+                place.insert(value.clone());
+            }
+        }
     }
 
     /// Whether the secret is put into a request that carries no credential at all.
@@ -212,6 +226,7 @@ mod tests {
             path: PathPattern::Any,
             shape: Shape::Bearer,
             inject: InjectPolicy::Auto,
+            extra: Arc::default(),
             label: OnceLock::new(),
         }
     }

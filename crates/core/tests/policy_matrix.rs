@@ -175,6 +175,7 @@ fn all_services() -> Settings {
     let mut settings = Settings::defaults(Path::new("/home/u/.clauderon"));
     settings.services = BTreeMap::from([
         ("github".into(), hosts("ghes.example.com")),
+        ("sentry".into(), ServiceSettings { path_prefix: Some("/s".into()), ..hosts("sentry.example.com") }),
         (
             "grafana".into(),
             ServiceSettings { url: Some("https://graf.example.com/g".into()), ..ServiceSettings::default() },
@@ -427,6 +428,7 @@ const OPERATIONS: &[&str] = &[
     "POST https://sentry.io/api/0/sentry-apps/a/api-tokens/",
     "POST https://sentry.io/oauth/token/",
     "POST https://sentry.io/api/0/sentry-apps/",
+    "POST https://sentry.example.com/s/api/0/sentry-apps/",
     "POST https://sentry.io/api/0/api-applications/",
     "POST https://sentry.io/api/0/sentry-apps/a/rotate-secret/",
     "POST https://sentry.io/api/0/sentry-app-installations/i/authorizations/",

@@ -556,6 +556,7 @@ mod tests {
             path: PathPattern::Any,
             shape: Shape::Bearer,
             inject: InjectPolicy::Auto,
+            extra: Arc::default(),
             label: Default::default(),
         };
         let rows = book.rows(&RuleSet::new([rule("b.linear.app"), rule("api.linear.app"), rule("api.linear.app")]));

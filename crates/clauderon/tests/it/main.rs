@@ -24,6 +24,7 @@ mod read_only_classes;
 mod renewal;
 mod runtimes;
 mod scrub;
+mod services;
 mod streaming;
 mod troubleshooting;
 mod user_credentials;

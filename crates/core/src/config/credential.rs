@@ -97,6 +97,13 @@ fn header(text: &str) -> Parsed<HeaderName> {
     if own { Err("is a header that the proxy itself writes: choose another".to_owned()) } else { Ok(name) }
 }
 
+/// A field that goes along with a credential; never one that is a credential itself.
+pub(super) fn extra_header(text: &str) -> Parsed<HeaderName> {
+    let name = header(text)?;
+    let own = name == http::header::AUTHORIZATION || name.as_str() == "x-api-key";
+    if own { Err("is where credentials stand: choose another".to_owned()) } else { Ok(name) }
+}
+
 /// What stands around the one `{token}`.
 fn format(text: &str) -> Parsed<(String, String)> {
     let (prefix, suffix) = text.split_once(TOKEN).ok_or("must contain `{token}`, such as \"Bearer {token}\"")?;

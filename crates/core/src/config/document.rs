@@ -165,6 +165,11 @@ impl<'d, 'i> Table<'d, 'i> {
         self.table.get(key)?.get_ref().as_str()
     }
 
+    /// The keys that were asked for so far.
+    pub(super) fn asked(&self) -> &[&'static str] {
+        &self.asked
+    }
+
     /// Whether the file gives `key` something other than a blank text or an empty list.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.get(key).map(Spanned::get_ref).is_some_and(|value| match value {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 
+use http::{HeaderName, HeaderValue};
+
 use super::values::duration_text;
 use super::{Anonymous, Entry, GivenBy, Settings, UpstreamProxy, UserCredential};
 use crate::rule::{InjectPolicy, Shape};
@@ -108,9 +110,21 @@ impl Listing<'_> {
             if !service.registries.is_empty() {
                 self.add(&key("registries"), list(&service.registries));
             }
-            let texts = [("url", &service.url), ("username", &service.username), ("region", &service.region)];
+            let texts = [
+                ("url", &service.url),
+                ("path_prefix", &service.path_prefix),
+                ("username", &service.username),
+                ("region", &service.region),
+            ];
             for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?))) {
                 self.add(&key(name), quoted(text));
+            }
+            if !service.extra_headers.is_empty() {
+                let shown = |(name, value): &(HeaderName, HeaderValue)| {
+                    format!("{name} = {}", quoted(String::from_utf8_lossy(value.as_bytes())))
+                };
+                let fields: Vec<String> = service.extra_headers.iter().map(shown).collect();
+                self.add(&key("extra_headers"), format!("{{ {} }}", fields.join(", ")));
             }
         }
     }

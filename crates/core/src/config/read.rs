@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
+
 use super::credential;
-use super::document::{Document, Table};
+use super::document::{Document, Item, Table};
 use super::suggest::suggestion;
 use super::values::{self, Places};
 use super::{ConfigErrors, OnePasswordSettings, OpReference, ServiceSettings, Settings, UserCredential};
 use crate::credential::{CredentialKind, CredentialName};
 use crate::host::Host;
+use crate::service::{SERVICES, Service};
 
 /// The settings of a whole document, or all of its mistakes.
 pub(super) fn settings(text: &str, places: Places<'_>) -> Result<Settings, ConfigErrors> {
@@ -143,26 +146,46 @@ fn limits(root: &mut Table<'_, '_>, settings: &mut Settings) {
 fn services(root: &mut Table<'_, '_>, services: &mut BTreeMap<String, ServiceSettings>) {
     let Some(table) = root.table("services") else { return };
     for (name, item) in table.entries() {
-        let names = || CredentialKind::ALL.iter().map(|kind| kind.names().name);
-        if !names().any(|known| known == name) {
-            let hint =
-                suggestion(name, names()).map_or_else(String::new, |near| format!("; did you mean `services.{near}`?"));
+        let Some(known) = SERVICES.iter().find(|service| service.name() == name) else {
+            let near = suggestion(name, SERVICES.iter().map(Service::name));
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean `services.{near}`?"));
             item.error(format!("no such service{hint}"));
-        } else if let Some(mut table) = item.table() {
-            services.insert(name.to_owned(), service(&mut table));
+            continue;
+        };
+        if let Some(mut table) = item.table() {
+            services.insert(name.to_owned(), service(&mut table, known));
             table.finish();
         }
     }
 }
 
-fn service(table: &mut Table<'_, '_>) -> ServiceSettings {
-    ServiceSettings {
-        hosts: table.strings("hosts", values::host_pattern).unwrap_or_default(),
+fn service(table: &mut Table<'_, '_>, service: &Service) -> ServiceSettings {
+    let settings = ServiceSettings {
+        hosts: table.strings("hosts", values::service_host).unwrap_or_default(),
         registries: table.strings("registries", values::service_url).unwrap_or_default(),
         url: table.string("url", values::service_url),
         username: table.string("username", values::user_name),
         region: table.string("region", values::region),
+        path_prefix: table.string("path_prefix", values::path_prefix),
+        extra_headers: table.table("extra_headers").map(|fields| extra_headers(&fields)).unwrap_or_default(),
+    };
+    for key in table.asked().iter().filter(|key| !service.settings.contains(key) && table.has(key)) {
+        let own = service.settings.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        table.error(
+            key,
+            format!("is no setting of {}, which has {}", service.name(), if own.is_empty() { "none" } else { &own }),
+        );
     }
+    settings
+}
+
+fn extra_headers(fields: &Table<'_, '_>) -> Vec<(HeaderName, HeaderValue)> {
+    let field = |(name, item): (&str, Item<'_, '_>)| {
+        let value = item.string(values::header_value);
+        let name = credential::extra_header(name).map_err(|message| item.error(message)).ok();
+        name.zip(value)
+    };
+    fields.entries().filter_map(field).collect()
 }
 
 fn user_credentials(tables: Vec<Table<'_, '_>>, settings: &Settings, places: Places<'_>) -> Vec<UserCredential> {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
@@ -14,8 +15,9 @@ use super::{Anonymous, Cidr, OpReference, UpstreamProxy};
 use crate::access::ReadException;
 use crate::cidr::BadCidr;
 use crate::host::{Authority, Host, HostPattern, Scheme};
+use crate::path::CanonicalPath;
 use crate::secret::Secret;
-use crate::service;
+use crate::service::{self, SHARED_DOMAINS};
 
 /// Where relative paths and `~` lead.
 #[derive(Clone, Copy)]
@@ -118,6 +120,29 @@ pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {
         wild if wild.contains('*') => "a wildcard is `*.` and at least two labels, and stands for one label".to_owned(),
         _ => "must be `host`, `host:port` or `*.suffix`".to_owned(),
     })
+}
+
+/// A host of a built-in service. Where many tenants have theirs, each must be named.
+pub(super) fn service_host(text: &str) -> Parsed<HostPattern> {
+    let pattern = host_pattern(text)?;
+    let shared = |suffix: &str| {
+        SHARED_DOMAINS.into_iter().find(|domain| suffix.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')))
+    };
+    match pattern.suffix().and_then(shared) {
+        Some(domain) => Err(format!("others have hosts under `{domain}` too: name yours")),
+        None => Ok(pattern),
+    }
+}
+
+/// The path above a service's own: `/sub/path`, no trailing slash.
+pub(super) fn path_prefix(text: &str) -> Parsed<String> {
+    let path = text.trim().trim_end_matches('/');
+    let canonical = path.is_empty() || CanonicalPath::parse(path).is_ok();
+    canonical.then(|| path.to_owned()).ok_or_else(|| "must be a plain path such as \"/sentry\"".to_owned())
+}
+
+pub(super) fn header_value(text: &str) -> Parsed<HeaderValue> {
+    text.trim().parse().map_err(|_| "holds a character that no header may carry".to_owned())
 }
 
 pub(super) fn cidr(text: &str) -> Parsed<Cidr> {

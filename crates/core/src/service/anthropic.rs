@@ -17,10 +17,12 @@ pub(super) const SERVICE: Service = Service {
     root: whole_host,
     other_hosts: &[PLATFORM, CONSOLE],
     errors: ErrorShape::Anthropic,
+    settings: &["hosts", "extra_headers"],
 };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
-    let rows = Rows::of(CredentialKind::Anthropic).host("api.anthropic.com", PathPattern::Any, Shape::Anthropic);
+    let rows =
+        Rows::of(CredentialKind::Anthropic, settings).host("api.anthropic.com", PathPattern::Any, Shape::Anthropic);
     let rows = settings.hosts.iter().fold(rows, |rows, host| match exact_name(host) {
         // The user's own connectors (mail, chat): open only where the user names the host, and never added unasked.
         Some("mcp-proxy.anthropic.com") => {

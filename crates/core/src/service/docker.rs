@@ -16,12 +16,13 @@ pub(super) const SERVICE: Service = Service {
     root: whole_host,
     other_hosts: &[HUB, "login.docker.com"],
     errors: ErrorShape::Detail,
+    settings: &["username", "extra_headers"],
 };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let user = settings.username.as_deref().map(Into::into);
     let token = PathPattern::Exact("/token".into());
-    Rows::of(CredentialKind::Docker).host("auth.docker.io", token, Shape::RegistryBasic { user }).rules
+    Rows::of(CredentialKind::Docker, settings).host("auth.docker.io", token, Shape::RegistryBasic { user }).rules
 }
 
 const OPERATIONS: [Operation; 6] = [

@@ -20,12 +20,13 @@ pub(super) const SERVICE: Service = Service {
     root,
     other_hosts: &[],
     errors: ErrorShape::Message,
+    settings: &["hosts", "extra_headers"],
 };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let any = || PathPattern::Any;
     let under = PathPattern::under;
-    let rows = Rows::of(CredentialKind::Github)
+    let rows = Rows::of(CredentialKind::Github, settings)
         .host("api.github.com", any(), Shape::Bearer)
         .host("github.com", REPOSITORY, basic())
         .host("gist.github.com", PathPattern::GitSmartHttp { min: 1, max: 2 }, basic())

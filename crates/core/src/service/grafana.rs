@@ -18,12 +18,14 @@ pub(super) const SERVICE: Service = Service {
     root,
     other_hosts: &[],
     errors: ErrorShape::Message,
+    settings: &["url", "hosts", "path_prefix", "extra_headers"],
 };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let url = settings.url.as_deref().and_then(base_url);
-    let hosts = settings.hosts.iter().map(|host| (host.clone(), ""));
-    let rows = Rows::of(CredentialKind::Grafana);
+    let prefix = settings.path_prefix.as_deref().unwrap_or_default();
+    let hosts = settings.hosts.iter().map(|host| (host.clone(), prefix));
+    let rows = Rows::of(CredentialKind::Grafana, settings);
     url.into_iter().chain(hosts).fold(rows, |rows, (host, prefix)| instance(rows, &host, prefix)).rules
 }
 

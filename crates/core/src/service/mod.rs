@@ -17,6 +17,8 @@ mod talos;
 
 use std::sync::{Arc, OnceLock};
 
+use http::{HeaderName, HeaderValue};
+
 pub use self::operation::Operation;
 use self::operation::{Asked, Site};
 use crate::classify::Classification;
@@ -42,6 +44,8 @@ pub struct Service {
     pub other_hosts: &'static [&'static str],
     /// How its clients expect an error to look.
     pub errors: ErrorShape,
+    /// The keys of `[services.<name>]` that it reads.
+    pub settings: &'static [&'static str],
 }
 
 /// Every built-in service, in the order of the documentation.
@@ -141,6 +145,7 @@ fn user_rules(credential: &UserCredential) -> impl Iterator<Item = Rule> {
         path: PathPattern::Any,
         shape: credential.shape.clone(),
         inject: credential.inject,
+        extra: Arc::default(),
         label: OnceLock::new(),
     })
 }
@@ -148,12 +153,13 @@ fn user_rules(credential: &UserCredential) -> impl Iterator<Item = Rule> {
 /// The rows of one service.
 struct Rows {
     kind: CredentialKind,
+    extra: Arc<[(HeaderName, HeaderValue)]>,
     rules: Vec<Rule>,
 }
 
 impl Rows {
-    fn of(kind: CredentialKind) -> Self {
-        Self { kind, rules: Vec::new() }
+    fn of(kind: CredentialKind, settings: &ServiceSettings) -> Self {
+        Self { kind, extra: settings.extra_headers.as_slice().into(), rules: Vec::new() }
     }
 
     /// A row for a host that is written in the code.
@@ -165,7 +171,8 @@ impl Rows {
     fn pattern(mut self, host: &HostPattern, path: PathPattern, shape: Shape, inject: InjectPolicy) -> Self {
         let service = Arc::from(self.kind.names().name);
         let credential = self.kind.credential();
-        self.rules.push(Rule { service, credential, host: host.clone(), path, shape, inject, label: OnceLock::new() });
+        let (host, extra) = (host.clone(), self.extra.clone());
+        self.rules.push(Rule { service, credential, host, path, shape, inject, extra, label: OnceLock::new() });
         self
     }
 
@@ -176,6 +183,21 @@ impl Rows {
         self
     }
 }
+
+/// Domains under which many tenants have hosts: a wildcard there would send a credential to strangers.
+pub const SHARED_DOMAINS: [&str; 11] = [
+    "sentry.io",
+    "grafana.net",
+    "ghe.com",
+    "github.com",
+    "github.io",
+    "githubusercontent.com",
+    "pagerduty.com",
+    "openai.com",
+    "anthropic.com",
+    "claude.com",
+    "docker.io",
+];
 
 /// Host, port and path of an `https` base URL (`https://host:port/path/`, or `//host/path/` as npm writes it). Secrets never go
 /// over clear text, so any other scheme gives nothing.

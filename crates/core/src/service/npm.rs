@@ -17,12 +17,13 @@ pub(super) const SERVICE: Service = Service {
     root,
     other_hosts: &[],
     errors: ErrorShape::Plain,
+    settings: &["registries", "extra_headers"],
 };
 
 /// Only swapped, never added: a dead token would turn public installs into 401 and 404.
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let registries = settings.registries.iter().filter_map(|url| base_url(url));
-    let rows = registries.fold(Rows::of(CredentialKind::Npm), |rows, (host, prefix)| {
+    let rows = registries.fold(Rows::of(CredentialKind::Npm, settings), |rows, (host, prefix)| {
         rows.pattern(&host, PathPattern::under(prefix), Shape::Bearer, InjectPolicy::Placeholder)
     });
     rows.rules

@@ -15,11 +15,12 @@ pub(super) const SERVICE: Service = Service {
     root: whole_host,
     other_hosts: &[],
     errors: ErrorShape::Openai,
+    settings: &["hosts", "region", "extra_headers"],
 };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     let v1 = || PathPattern::under("/v1");
-    let mut rows = Rows::of(CredentialKind::Openai).host("api.openai.com", v1(), Shape::Openai);
+    let mut rows = Rows::of(CredentialKind::Openai, settings).host("api.openai.com", v1(), Shape::Openai);
     rows = match settings.region.as_deref() {
         Some("us") => rows.host("us.api.openai.com", v1(), Shape::Openai),
         Some("eu") => rows.host("eu.api.openai.com", v1(), Shape::Openai),

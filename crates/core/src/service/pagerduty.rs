@@ -15,6 +15,7 @@ pub(super) const SERVICE: Service = Service {
     root: whole_host,
     other_hosts: &["events.pagerduty.com", "events.eu.pagerduty.com", "identity.pagerduty.com"],
     errors: ErrorShape::Pagerduty,
+    settings: &["hosts", "region", "extra_headers"],
 };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
@@ -22,7 +23,7 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
         Some("eu") => ("api.eu.pagerduty.com", "mcp.eu.pagerduty.com"),
         _ => ("api.pagerduty.com", "mcp.pagerduty.com"),
     };
-    let rows = Rows::of(CredentialKind::Pagerduty).host(api, PathPattern::Any, Shape::PagerdutyToken).host(
+    let rows = Rows::of(CredentialKind::Pagerduty, settings).host(api, PathPattern::Any, Shape::PagerdutyToken).host(
         mcp,
         PathPattern::under("/mcp"),
         Shape::PagerdutyToken,
