@@ -17,11 +17,16 @@ pub(super) const SERVICE: Service = Service {
     root: whole_host,
     other_hosts: &[AUTH],
     errors: ErrorShape::Openai,
+    settings: &["extra_headers"],
 };
 
 /// Only swapped: a request that nobody logged in for has no account to name either.
-fn rules(_: &ServiceSettings) -> Vec<Rule> {
-    let rows = Rows::of(CredentialKind::Chatgpt).host("chatgpt.com", PathPattern::under("/backend-api"), Shape::Bearer);
+fn rules(settings: &ServiceSettings) -> Vec<Rule> {
+    let rows = Rows::of(CredentialKind::Chatgpt, settings).host(
+        "chatgpt.com",
+        PathPattern::under("/backend-api"),
+        Shape::Bearer,
+    );
     rows.only_swapped().rules
 }
 

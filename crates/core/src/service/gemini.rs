@@ -16,11 +16,15 @@ pub(super) const SERVICE: Service = Service {
     root: whole_host,
     other_hosts: &[],
     errors: ErrorShape::Openai,
+    settings: &["hosts", "extra_headers"],
 };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
-    let rows =
-        Rows::of(CredentialKind::Gemini).host("generativelanguage.googleapis.com", PathPattern::Any, Shape::GoogleKey);
+    let rows = Rows::of(CredentialKind::Gemini, settings).host(
+        "generativelanguage.googleapis.com",
+        PathPattern::Any,
+        Shape::GoogleKey,
+    );
     let more = |rows: Rows, host| rows.pattern(host, PathPattern::Any, Shape::GoogleKey, InjectPolicy::Auto);
     settings.hosts.iter().fold(rows, more).rules
 }
