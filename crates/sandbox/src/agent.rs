@@ -1,0 +1,65 @@
+//! The last stage: everything the agent may not have is given up, in an order in which each step is still allowed; then
+//! this process becomes the command.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::error::{SandboxError, Step as _};
+use crate::launch::{Handed, read_plan, tell};
+use crate::plan::Plan;
+use crate::{landlock, namespaces, seccomp, syscalls};
+
+/// Becomes the command; returns the exit code only when it cannot.
+pub fn agent(handed: &Handed<'_>) -> u8 {
+    let Ok(status) = syscalls::inherited(handed.status) else { return NOT_A_STAGE };
+    let error = match confine(handed) {
+        Ok(plan) => become_command(&plan, handed.command),
+        Err(error) => error,
+    };
+    tell(status, &error);
+    error.code
+}
+
+fn confine(handed: &Handed<'_>) -> Result<Plan, SandboxError> {
+    let plan = syscalls::inherited(handed.plan).step("taking over the plan")?;
+    let (plan, plan_fd) = read_plan(plan)?;
+    drop(plan_fd);
+    rustix::process::chdir(&plan.directory).step(format_args!("entering {}", plan.directory.display()))?;
+    syscalls::join_new_keyring().step("leaving the user's keyring")?;
+    namespaces::enter_inner(plan.uid, plan.gid)?;
+    drop_capabilities()?;
+    rustix::thread::set_no_new_privs(true).step("forbidding new privileges")?;
+    landlock::apply(&plan.writable)?;
+    syscalls::close_on_exec().step("closing descriptors")?;
+    seccomp::apply()?;
+    Ok(plan)
+}
+
+fn drop_capabilities() -> Result<(), SandboxError> {
+    rustix::thread::clear_ambient_capability_set().step("dropping capabilities")?;
+    for number in 0..u64::BITS {
+        match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+            Ok(()) => {}
+            // Beyond the last one the kernel knows.
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(error) => return Err(SandboxError::arming("dropping capabilities", error)),
+        }
+    }
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, sets).step("dropping capabilities")
+}
+
+fn become_command(plan: &Plan, command: &[OsString]) -> SandboxError {
+    let Some((program, arguments)) = command.split_first() else {
+        return SandboxError::arming("starting", "there is no command");
+    };
+    let mut next = Command::new(program);
+    next.args(arguments).env_clear().envs(plan.environment.iter().map(|(name, value)| (name, value)));
+    SandboxError::starting(program.display(), &next.exec())
+}
+
+const NOT_A_STAGE: u8 = 4;

@@ -1,0 +1,123 @@
+//! What a sandbox shall be: plain data, made by the daemon, read by every stage of the launch.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything a launch needs to know. It holds placeholders at most, never a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The user and group the agent is, inside and outside; never root.
+    pub uid: u32,
+    /// See `uid`.
+    pub gid: u32,
+    /// The host's name inside.
+    pub hostname: String,
+    /// What is visible, in the order in which it is put in place: parents first. Nothing else is.
+    pub view: Vec<Entry>,
+    /// Directories the agent may write below; the second layer enforces the same.
+    pub writable: Vec<PathBuf>,
+    /// Where the agent starts.
+    pub directory: PathBuf,
+    /// All of the agent's environment.
+    pub environment: Vec<(String, String)>,
+    /// The directory, inside, that holds the session's socket `proxy.sock`.
+    pub way: PathBuf,
+    /// Where the agent's output goes; absent means that it has the launcher's own input and outputs.
+    pub output: Option<PathBuf>,
+}
+
+/// One thing in the view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Entry {
+    /// A file or directory of the host, with all that is mounted below it.
+    Bind {
+        /// Where it is on the host.
+        source: PathBuf,
+        /// Where it is inside.
+        target: PathBuf,
+        /// What may be done with it.
+        access: Access,
+        /// Whether it may be missing on the host.
+        optional: bool,
+    },
+    /// A new file system in memory.
+    Memory {
+        /// Where it is.
+        target: PathBuf,
+        /// Its size in MiB at most.
+        mib: u32,
+        /// The mode of its root.
+        mode: u32,
+    },
+    /// New pseudo-terminals.
+    Terminals {
+        /// Where they are.
+        target: PathBuf,
+    },
+    /// A symbolic link.
+    Link {
+        /// Where it is.
+        target: PathBuf,
+        /// What it says.
+        text: String,
+    },
+    /// A new file that nobody may change.
+    File {
+        /// Where it is.
+        target: PathBuf,
+        /// What it holds.
+        text: String,
+    },
+    /// A new directory.
+    Directory {
+        /// Where it is.
+        target: PathBuf,
+    },
+}
+
+/// What may be done with a part of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Read.
+    Read,
+    /// Read and write.
+    Write,
+    /// Read and write a device node.
+    Device,
+}
+
+impl Entry {
+    /// Where it is inside.
+    pub fn target(&self) -> &std::path::Path {
+        match self {
+            Self::Bind { target, .. }
+            | Self::Memory { target, .. }
+            | Self::Terminals { target }
+            | Self::Link { target, .. }
+            | Self::File { target, .. }
+            | Self::Directory { target } => target,
+        }
+    }
+
+    /// A part of the host that keeps its path.
+    pub fn same(path: impl Into<PathBuf>, access: Access) -> Self {
+        let path = path.into();
+        Self::Bind { source: path.clone(), target: path, access, optional: false }
+    }
+
+    /// A part of the host that keeps its path, is only read, and may be missing.
+    pub fn if_there(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self::Bind { source: path.clone(), target: path, access: Access::Read, optional: true }
+    }
+}
+
+/// The session's socket in the directory [`Plan::way`].
+pub const SOCKET: &str = "proxy.sock";
+
+/// Where the relay listens inside.
+pub const RELAY_PORT: u16 = 3128;
