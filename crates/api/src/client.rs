@@ -15,8 +15,8 @@ use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 
 use crate::{
-    ApiError, ConfigEntry, CreateSession, CredentialInfo, DaemonInfo, ExplainRequest, Explanation, Health, SessionEnv,
-    SessionInfo, SetAccessMode,
+    ApiError, ConfigEntry, CreateSession, CredentialInfo, DaemonInfo, ExplainRequest, Explanation, Health, LaunchPlan,
+    LaunchRequest, SessionEnv, SessionInfo, SetAccessMode,
 };
 
 /// Talks to the daemon through its control socket; one connection per call.
@@ -95,6 +95,11 @@ impl Client {
     /// The environment of a child of the session, with a fresh token.
     pub async fn session_env(&self, name: &str) -> Result<SessionEnv, ClientError> {
         self.get(&of_session(name, "/env")).await
+    }
+
+    /// Prepares the launch of a command in the session's sandbox.
+    pub async fn launch(&self, name: &str, wanted: &LaunchRequest) -> Result<LaunchPlan, ClientError> {
+        self.call(Method::POST, &of_session(name, "/launch"), Some(wanted)).await
     }
 
     /// Switches what the session may do from its next request on.

@@ -99,6 +99,27 @@ impl SessionEnv {
     }
 }
 
+/// `POST /v1/sessions/{name}/launch`: where and with what a command shall start in the session's sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LaunchRequest {
+    /// Absolute path of the directory to start in and to show; absent means the session's own home.
+    pub directory: Option<String>,
+    /// Whether the command may change it.
+    pub writable: bool,
+    /// The caller's environment; only what is known to be plain is taken over.
+    pub inherited: Vec<(String, String)>,
+}
+
+/// The answer: what the hidden command `sandbox-init` is started with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchPlan {
+    /// The file that describes the sandbox; it serves one launch.
+    pub plan: String,
+    /// Why the directory is not shown, if it is not.
+    pub hidden: Option<String>,
+}
+
 /// `PUT /v1/sessions/{name}/access-mode`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -69,6 +69,9 @@ pub(crate) enum Command {
     /// Show the whole path on a stand-in origin: no account, no network
     #[command(before_long_help = examples::DEMO)]
     Demo,
+    /// Become a stage of a sandbox; started by `run`, `exec` and the daemon
+    #[command(hide = true)]
+    SandboxInit(SandboxInitArgs),
     /// Print a completion script
     #[command(before_long_help = examples::COMPLETIONS)]
     Completions {
@@ -108,7 +111,8 @@ pub(crate) struct SessionArgs {
     /// What the session may do
     #[arg(long, value_name = "MODE", default_value = "read-write")]
     pub(crate) access_mode: Mode,
-    /// How the session is kept apart from the rest of the machine; `local` does not isolate
+    /// How the session is kept apart from the rest of the machine: `sandbox` leaves it no way out but the proxy, `local`
+    /// does not isolate
     #[arg(long, default_value = "local")]
     pub(crate) backend: Backend,
     /// A credential the session may use, repeatable; without any, all of them
@@ -117,6 +121,44 @@ pub(crate) struct SessionArgs {
     /// A host the session may reach, repeatable; without any, all of them
     #[arg(long = "allow-host", value_name = "HOST")]
     pub(crate) allow_hosts: Vec<String>,
+}
+
+/// `sandbox-init`.
+#[derive(Debug, Args)]
+pub(crate) struct SandboxInitArgs {
+    /// The file that describes the sandbox; it is removed
+    #[arg(long, value_name = "FILE", required_unless_present = "stage")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Tell on standard output whether the sandbox is armed
+    #[arg(long)]
+    pub(crate) report: bool,
+    /// The process whose end is also the sandbox's
+    #[arg(long, value_name = "PID")]
+    pub(crate) owner: Option<u32>,
+    /// The stage, when this is not the first
+    #[arg(long)]
+    pub(crate) stage: Option<SandboxStage>,
+    /// Descriptor of the plan
+    #[arg(long, value_name = "FD", default_value_t = -1)]
+    pub(crate) plan_fd: i32,
+    /// Descriptor that failures are told to
+    #[arg(long, value_name = "FD", default_value_t = -1)]
+    pub(crate) status_fd: i32,
+    /// Descriptor that ends with the launcher
+    #[arg(long, value_name = "FD")]
+    pub(crate) lifeline_fd: Option<i32>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// The later stages of a sandbox's launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SandboxStage {
+    /// The first process inside
+    Init,
+    /// What becomes the command
+    Agent,
 }
 
 /// `create`.
@@ -148,9 +190,19 @@ pub(crate) struct CreateArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) session: SessionArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// What a command in a sandbox may do where it stands.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct PlaceArgs {
+    /// Let a command in a sandbox change the current directory, but for what runs on your machine later (`.git` and such)
+    #[arg(long)]
+    pub(crate) writable: bool,
 }
 
 /// `env`.
@@ -168,6 +220,8 @@ pub(crate) struct EnvArgs {
 pub(crate) struct ExecArgs {
     /// The session
     pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
@@ -333,7 +387,7 @@ pub(crate) enum Mode {
 /// How a session is kept apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Backend {
-    /// Linux namespaces; not in this version
+    /// Linux namespaces: no network but the proxy, and only a view of the files
     Sandbox,
     /// A Docker container; not in this version
     Docker,
@@ -385,7 +439,8 @@ mod tests {
     /// Every page of help, the top first, then the commands in their order.
     fn pages(command: &mut clap::Command, path: &str) -> String {
         let mut text = format!("$ {path} --help\n{}\n", command.render_long_help());
-        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        let names: Vec<String> =
+            command.get_subcommands().filter(|sub| !sub.is_hide_set()).map(|sub| sub.get_name().to_owned()).collect();
         for name in names.iter().filter(|name| *name != "help") {
             let sub = command.find_subcommand_mut(name).unwrap();
             text += &pages(sub, &format!("{path} {name}"));

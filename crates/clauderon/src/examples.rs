@@ -48,6 +48,7 @@ Examples:
 pub(crate) const RUN: &str = "\
 Examples:
   clauderon run -- gh pr list
+  clauderon run --backend sandbox -- npm test      no way out but the proxy
   clauderon run --access-mode read-only -- npm audit
   clauderon run --credential github --allow-host '*.github.com' -- ./script.sh
 ";

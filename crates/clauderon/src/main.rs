@@ -12,6 +12,7 @@ mod examples;
 mod output;
 mod quote;
 mod reach;
+mod sandbox;
 mod since;
 mod status;
 

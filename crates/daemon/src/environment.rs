@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clauderon_api::SessionEnv;
 use clauderon_core::config::Settings;
 use clauderon_core::credential::{CredentialKind, CredentialName};
+use clauderon_core::session::SessionName;
 
 use crate::home::Home;
 use crate::store::StoredSession;
@@ -16,10 +17,8 @@ pub(crate) mod files;
 pub(crate) struct Grounds<'a> {
     /// The session.
     pub(crate) session: &'a StoredSession,
-    /// Its token, fresh.
-    pub(crate) token: &'a str,
-    /// Where the proxy listens.
-    pub(crate) proxy: SocketAddr,
+    /// How its tools reach the proxy.
+    pub(crate) proxy_url: &'a str,
     /// The home.
     pub(crate) home: &'a Home,
     /// The user's own npm configuration.
@@ -28,6 +27,11 @@ pub(crate) struct Grounds<'a> {
     pub(crate) settings: &'a Settings,
     /// The placeholder of every credential that it may use and that can be injected.
     pub(crate) placeholders: Vec<(CredentialName, String)>,
+}
+
+/// The URL of the proxy for processes of this machine: the token says whose they are.
+pub(crate) fn proxy_url(session: &SessionName, token: &str, proxy: SocketAddr) -> String {
+    format!("http://{session}:{token}@{}", reachable(proxy))
 }
 
 /// The environment of a child of the session.
@@ -61,14 +65,12 @@ impl Grounds<'_> {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.home.session_dir(&self.session.id).join(name)
+        self.home.session_files(&self.session.id).join(name)
     }
 }
 
 fn proxy_variables(grounds: &Grounds<'_>) -> Vec<(String, String)> {
-    let Grounds { session, token, .. } = grounds;
-    let url = format!("http://{}:{token}@{}", session.name, reachable(grounds.proxy));
-    let ways = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"].map(|name| pair(name, &url));
+    let ways = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"].map(|name| pair(name, grounds.proxy_url));
     // Wider than loopback would be a list of hosts that nothing decides on.
     let around = ["NO_PROXY", "no_proxy"].map(|name| pair(name, "localhost,127.0.0.1,::1"));
     // Node looks at the proxy variables only when told to; git asks twice unless told how to log in.

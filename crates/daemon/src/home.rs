@@ -128,6 +128,21 @@ impl Home {
         self.sessions_dir().join(id.as_str())
     }
 
+    /// The files generated for one session's tools; a sandbox shows the directory.
+    pub fn session_files(&self, id: &SessionId) -> PathBuf {
+        self.session_dir(id).join("files")
+    }
+
+    /// The directory of one session's socket that a sandbox shows; nothing else lies in it.
+    pub fn session_way(&self, id: &SessionId) -> PathBuf {
+        self.session_dir(id).join("way")
+    }
+
+    /// One sandboxed session's own home directory.
+    pub fn session_home(&self, id: &SessionId) -> PathBuf {
+        self.session_dir(id).join("home")
+    }
+
     /// All sessions' copies of repositories.
     pub fn worktrees_dir(&self) -> PathBuf {
         self.root.join("worktrees")

@@ -33,6 +33,7 @@ mod error;
 mod lifecycle;
 mod naming;
 mod plan;
+mod sandboxed;
 mod view;
 
 pub use error::SessionError;
@@ -162,20 +163,7 @@ impl Supervisor {
             self.0.publish(&state);
             (kept, session, Arc::clone(&state.configuration.settings))
         };
-        let grounds = Grounds {
-            session: &kept,
-            token: &token,
-            proxy,
-            home: &self.0.home,
-            npmrc: &npmrc::user_config(self.0.home.user_home(), &self.0.env),
-            settings: &settings,
-            placeholders: self.0.placeholders(&session),
-        };
-        let dir = self.0.home.session_dir(&kept.id);
-        let failed = |source| SessionError::File { path: dir.clone(), source };
-        private_dir(&dir).map_err(failed)?;
-        environment::files::write(&grounds).map_err(failed)?;
-        Ok(environment::environment(&grounds))
+        self.prepare_environment(&kept, &session, &settings, &environment::proxy_url(&kept.name, &token, proxy))
     }
 
     /// Switches what the session may do, from its next request on.
@@ -195,6 +183,32 @@ impl Supervisor {
     pub fn output(&self, name: &str) -> Result<PathBuf, SessionError> {
         let id = self.0.state().entry(name)?.kept.id.clone();
         Ok(self.0.output(&id))
+    }
+
+    /// Writes the files of the session's tools, and gives the environment that leads to them and to `proxy_url`.
+    fn prepare_environment(
+        &self,
+        kept: &StoredSession,
+        session: &Session,
+        settings: &Settings,
+        proxy_url: &str,
+    ) -> Result<SessionEnv, SessionError> {
+        let grounds = Grounds {
+            session: kept,
+            proxy_url,
+            home: &self.0.home,
+            npmrc: &npmrc::user_config(self.0.home.user_home(), &self.0.env),
+            settings,
+            placeholders: self.0.placeholders(session),
+        };
+        let dir = self.0.home.session_files(&kept.id);
+        let failed = |source| SessionError::File { path: dir.clone(), source };
+        private_dir(&dir).map_err(failed)?;
+        environment::files::write(&grounds).map_err(failed)?;
+        if kept.backend == sandboxed::BACKEND {
+            sandboxed::give_files(&dir, &kept.id).map_err(failed)?;
+        }
+        Ok(environment::environment(&grounds))
     }
 
     /// Adds the session that `plan` describes, ready to carry requests.

@@ -4,12 +4,12 @@ use clauderon_api::{Client, CreateSession, SessionInfo};
 
 use crate::cli::{Agent, Backend, CreateArgs, SessionArgs, typed};
 use crate::error::{self, CliError, Doing, OK, Result};
-use crate::{output, reach};
+use crate::{output, reach, sandbox};
 
 pub(crate) async fn run(args: CreateArgs) -> Result<u8> {
     let wanted = wanted(&args)?;
     let client = reach::daemon_started().await?;
-    warn_not_isolated();
+    warn_if_not_isolated(args.session.backend);
     let session = create(&client, &wanted).await?;
     match args.format.json {
         true => output::json(&session)?,
@@ -37,8 +37,10 @@ pub(super) async fn create(client: &Client, wanted: &CreateSession) -> Result<Se
 }
 
 /// Said each time: nothing else would tell that a session's walls are missing.
-pub(super) fn warn_not_isolated() {
-    output::warning("backend `local` does not isolate: the process can read your files and go around the proxy");
+pub(super) fn warn_if_not_isolated(backend: Backend) {
+    if backend == Backend::Local {
+        output::warning("backend `local` does not isolate: the process can read your files and go around the proxy");
+    }
 }
 
 fn wanted(args: &CreateArgs) -> Result<CreateSession> {
@@ -78,11 +80,11 @@ fn directory(path: &std::path::Path) -> Result<String> {
 }
 
 fn check_backend(backend: Backend) -> Result {
-    if backend == Backend::Local {
+    if matches!(backend, Backend::Local | Backend::Sandbox) {
         return Ok(());
     }
     let message = format!("backend `{}` is not in this version", typed(&backend));
-    Err(CliError::new(error::BACKEND, message).hint("`--backend local` works, and does not isolate"))
+    Err(CliError::new(error::BACKEND, message).hint("`--backend sandbox` isolates as well, without an image"))
 }
 
 fn given(list: &[String]) -> Option<Vec<String>> {
@@ -97,6 +99,7 @@ fn tell(session: &SessionInfo) -> Result {
         session.name, session.access_mode, session.backend, session.agent
     ));
     output::hint(match session.agent.as_str() {
+        "none" if session.backend == sandbox::BACKEND => format!("run in it: clauderon exec {} -- CMD", session.name),
         "none" => format!("use it in this shell: eval \"$(clauderon env {})\"", session.name),
         _ => format!("watch it: clauderon logs -f {}", session.name),
     });

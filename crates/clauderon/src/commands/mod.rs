@@ -19,6 +19,7 @@ mod explain;
 mod list;
 mod logs;
 mod run;
+mod sandbox_init;
 mod set_access_mode;
 mod stop;
 
@@ -40,6 +41,7 @@ pub(crate) fn run(command: Command) -> Result<u8> {
         Command::Ca(command) => ca::run(command),
         Command::Explain(args) => wait(explain::run(args)),
         Command::Demo => wait(demo::run()),
+        Command::SandboxInit(args) => sandbox_init::run(&args),
         Command::Completions { shell } => completions::run(shell),
     }
 }

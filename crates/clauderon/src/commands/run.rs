@@ -8,12 +8,12 @@ use clauderon_api::{Client, CreateSession, SessionInfo};
 use super::create;
 use crate::cli::RunArgs;
 use crate::error::Result;
-use crate::{child, output, reach};
+use crate::{child, output, reach, sandbox};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8> {
     let wanted = wanted(&args)?;
     let client = reach::daemon_started().await?;
-    create::warn_not_isolated();
+    create::warn_if_not_isolated(args.session.backend);
     let session = create::create(&client, &wanted).await?;
     let outcome = in_session(&client, &session, &args).await;
     // The daemon would notice the end of this process by itself; asking ends the session's tokens at once.
@@ -24,6 +24,11 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8> {
 }
 
 async fn in_session(client: &Client, session: &SessionInfo, args: &RunArgs) -> Result<u8> {
+    if session.backend == sandbox::BACKEND {
+        let command =
+            sandbox::command(client, &session.name, args.place, &args.command, Some(std::process::id())).await?;
+        return child::foreground(command).await;
+    }
     let env = client.session_env(&session.name).await.map_err(reach::failed)?;
     child::foreground(child::command(&args.command, &env)).await
 }

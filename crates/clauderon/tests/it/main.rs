@@ -23,6 +23,7 @@ mod packages;
 mod read_only_classes;
 mod renewal;
 mod runtimes;
+mod sandbox;
 mod scrub;
 mod services;
 mod streaming;

@@ -57,6 +57,7 @@ pub(crate) fn routes(control: Arc<Control>) -> Router {
         .route("/v1/sessions", get(sessions::list).post(sessions::create))
         .route("/v1/sessions/{name}", get(sessions::show).delete(sessions::delete))
         .route("/v1/sessions/{name}/env", get(sessions::environment))
+        .route("/v1/sessions/{name}/launch", post(sessions::launch))
         .route("/v1/sessions/{name}/access-mode", put(sessions::set_access_mode))
         .route("/v1/sessions/{name}/stop", post(sessions::stop))
         .route("/v1/sessions/{name}/logs", get(logs::output))

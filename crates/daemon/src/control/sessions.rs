@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use clauderon_api::{CreateSession, SessionEnv, SessionInfo, SetAccessMode};
+use clauderon_api::{CreateSession, LaunchPlan, LaunchRequest, SessionEnv, SessionInfo, SetAccessMode};
 use clauderon_core::access::{AccessMode, UnknownAccessMode};
 use http::StatusCode;
 use serde::de::DeserializeOwned;
@@ -48,6 +48,15 @@ pub(super) async fn environment(
     Path(name): Path<String>,
 ) -> Result<Json<SessionEnv>, Failure> {
     Ok(Json(blocking(&control, move |supervisor| supervisor.environment(&name)).await?))
+}
+
+pub(super) async fn launch(
+    State(control): State<Arc<Control>>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<LaunchPlan>, Failure> {
+    let wanted: LaunchRequest = read(&body)?;
+    Ok(Json(blocking(&control, move |supervisor| supervisor.plan_launch(&name, &wanted)).await?))
 }
 
 pub(super) async fn set_access_mode(

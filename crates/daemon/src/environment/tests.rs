@@ -52,8 +52,7 @@ fn with_grounds<T>(home: &Home, kinds: &[CredentialKind], test: impl FnOnce(&Gro
     };
     test(&Grounds {
         session: &session,
-        token: "TOKEN",
-        proxy: "0.0.0.0:3030".parse().unwrap(),
+        proxy_url: &proxy_url(&session.name, "TOKEN", "0.0.0.0:3030".parse().unwrap()),
         home,
         npmrc: &home.user_home().join(".npmrc"),
         settings: &settings,
@@ -111,9 +110,8 @@ fn the_generated_files_hold_placeholders_and_the_users_registries() {
     let home = Home::at(dir.path().join("h"), dir.path()).create().unwrap();
     let kinds = [CredentialKind::Npm, CredentialKind::Docker];
     let session_dir = with_grounds(&home, &kinds, |grounds| {
-        private_dir(grounds);
         files::write(grounds).unwrap();
-        grounds.home.session_dir(&grounds.session.id)
+        grounds.home.session_files(&grounds.session.id)
     });
     let read = |file: &str| std::fs::read_to_string(session_dir.join(file)).unwrap();
     assert_eq!(
@@ -126,10 +124,6 @@ fn the_generated_files_hold_placeholders_and_the_users_registries() {
     let login = docker["auths"]["https://index.docker.io/v1/"]["auth"].as_str().unwrap();
     let login = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, login).unwrap();
     assert_eq!(String::from_utf8(login).unwrap(), "ann:dckr_pat_clauderon_7f3a9c21_000000");
-}
-
-fn private_dir(grounds: &Grounds<'_>) {
-    crate::home::private_dir(&grounds.home.session_dir(&grounds.session.id)).unwrap();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The processes and sockets of sessions: started, waited for, ended.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{SessionError, Supervisor, Way};
+use super::{SessionError, Supervisor, Way, sandboxed};
 use crate::environment;
 use crate::process::{Launch, ProcessId, exit_code};
 use crate::store::{Status, StoredSession};
@@ -68,13 +69,20 @@ impl Supervisor {
         let mut state = self.0.state();
         let Ok(entry) = state.entry_mut(name.as_str()) else { return };
         let id = entry.kept.id.clone();
-        match open_socket(&self.0.home.session_dir(&id)) {
-            Ok(listener) => {
-                let (proxy, drain, id) = (Arc::clone(&way.proxy), way.drain.clone(), id.clone());
-                let serving = async move { proxy.serve_unix(listener, id, drain).await };
-                entry.tasks.push(AbortOnDropHandle::new(tokio::spawn(serving)));
+        let mut sockets = vec![open_socket(&self.0.home.session_dir(&id), 0o700, 0o600)];
+        if entry.kept.backend == sandboxed::BACKEND {
+            // The directory around it is private; inside a sandbox of root's it is another user who connects.
+            sockets.push(open_socket(&self.0.home.session_way(&id), 0o755, 0o666));
+        }
+        for socket in sockets {
+            match socket {
+                Ok(listener) => {
+                    let (proxy, drain, id) = (Arc::clone(&way.proxy), way.drain.clone(), id.clone());
+                    let serving = async move { proxy.serve_unix(listener, id, drain).await };
+                    entry.tasks.push(AbortOnDropHandle::new(tokio::spawn(serving)));
+                }
+                Err(error) => tracing::warn!(session = %name, "the session has no socket: {error}"),
             }
-            Err(error) => tracing::warn!(session = %name, "the session has no socket: {error}"),
         }
         if let Some(owner) = entry.kept.owner {
             entry.tasks.push(AbortOnDropHandle::new(tokio::spawn(self.clone().end_with(owner, id))));
@@ -135,6 +143,9 @@ impl Supervisor {
     }
 
     fn launch(&self, kept: &StoredSession) -> Result<Child, SessionError> {
+        if kept.backend == sandboxed::BACKEND {
+            return self.launch_sandboxed(kept);
+        }
         let session_env = self.environment(kept.name.as_str())?;
         let text = |text: &std::ffi::OsStr| text.to_str().map(str::to_owned);
         let plain = self.0.env.filter(environment::is_plain);
@@ -204,10 +215,13 @@ async fn gone(process: ProcessId, end: Option<watch::Receiver<()>>) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "bind takes no mode; the directory is private meanwhile")]
-fn open_socket(dir: &Path) -> io::Result<UnixListener> {
+fn open_socket(dir: &Path, dir_mode: u32, mode: u32) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     crate::home::private_dir(dir)?;
-    let path = dir.join("proxy.sock");
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(dir_mode))?;
+    // By way of its descriptor: a socket's path holds 107 bytes, and homes can lie deep.
+    let handle = std::fs::File::open(dir)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd())).join("proxy.sock");
     // A daemon that was killed left it; the lock on the home says that nobody listens any more.
     if let Err(error) = std::fs::remove_file(&path)
         && error.kind() != io::ErrorKind::NotFound
@@ -215,7 +229,7 @@ fn open_socket(dir: &Path) -> io::Result<UnixListener> {
         return Err(error);
     }
     let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }
 

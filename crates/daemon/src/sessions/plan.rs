@@ -8,8 +8,8 @@ use clauderon_core::credential::CredentialName;
 use clauderon_core::host::HostPattern;
 use clauderon_core::session::SessionName;
 
-use super::SessionError;
 use super::naming::slug;
+use super::{SessionError, sandboxed};
 use crate::process::{ProcessId, find_program};
 use crate::sources::env::Environment;
 
@@ -68,7 +68,7 @@ impl Plan {
             mode,
             backend,
             agent,
-            repo: request.repo.map(repository).transpose()?,
+            repo: request.repo.map(|path| repository(path, backend)).transpose()?,
             prompt: request.prompt,
             command,
             credentials: request.credentials.map(|names| known_credentials(names, known)).transpose()?,
@@ -81,13 +81,14 @@ impl Plan {
 fn backend(wanted: Option<&str>) -> Result<&'static str, SessionError> {
     match wanted {
         None | Some("local") => Ok("local"),
-        Some(isolating @ ("sandbox" | "docker" | "podman")) => {
+        Some(sandboxed::BACKEND) => Ok(sandboxed::BACKEND),
+        Some(isolating @ ("docker" | "podman")) => {
             let what = format!("the `{isolating}` backend is not available yet");
-            let hint = Some("use --backend local, which does not isolate".to_owned());
+            let hint = Some("use --backend sandbox".to_owned());
             Err(SessionError::Backend { what, hint })
         }
         Some(other) => Err(SessionError::bad_request(format!("there is no backend {other:?}"))
-            .with_hint("the backends are `local`, `sandbox`, `docker` and `podman`")),
+            .with_hint("the backends are `sandbox` and `local`")),
     }
 }
 
@@ -159,7 +160,11 @@ fn file_name(path: &str) -> String {
     Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn repository(path: String) -> Result<String, SessionError> {
+fn repository(path: String, backend: &str) -> Result<String, SessionError> {
+    if backend == sandboxed::BACKEND {
+        let error = SessionError::Backend { what: "a sandbox cannot be given a repository yet".to_owned(), hint: None };
+        return Err(error.with_hint("start `clauderon run --backend sandbox -- CMD` in the repository"));
+    }
     let is_there = Path::new(&path).is_absolute() && Path::new(&path).is_dir();
     if is_there {
         return Ok(path);
@@ -218,11 +223,11 @@ mod tests {
 
     #[test]
     fn an_isolating_backend_is_never_replaced_by_a_weaker_one() {
-        for backend in ["sandbox", "docker", "podman"] {
+        for backend in ["docker", "podman"] {
             let request =
                 CreateSession { backend: Some(backend.into()), agent: Some("none".into()), ..Default::default() };
             let text = refusal(request);
-            assert!(text.contains(backend) && text.contains("--backend local, which does not isolate"), "{text}");
+            assert!(text.contains(backend) && text.contains("--backend sandbox"), "{text}");
         }
     }
 

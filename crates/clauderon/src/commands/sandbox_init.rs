@@ -1,0 +1,28 @@
+//! `sandbox-init`: a stage of a sandbox's launch, in a process of its own.
+
+use clauderon_sandbox::{Handed, Launch, SandboxError};
+
+use crate::cli::{SandboxInitArgs, SandboxStage};
+use crate::error::{CliError, Result};
+
+pub(crate) fn run(args: &SandboxInitArgs) -> Result<u8> {
+    let handed =
+        Handed { plan: args.plan_fd, status: args.status_fd, lifeline: args.lifeline_fd, command: &args.command };
+    match args.stage {
+        Some(SandboxStage::Init) => Ok(clauderon_sandbox::init(&handed)),
+        Some(SandboxStage::Agent) => Ok(clauderon_sandbox::agent(&handed)),
+        None => launch(args),
+    }
+}
+
+fn launch(args: &SandboxInitArgs) -> Result<u8> {
+    let plan = args.plan.as_deref().unwrap_or_else(|| "".as_ref());
+    let launch = Launch { plan, command: &args.command, owner: args.owner, report: args.report };
+    clauderon_sandbox::launch(&launch).map_err(failed)
+}
+
+fn failed(error: SandboxError) -> CliError {
+    let hint = error.hint.clone();
+    let error = CliError::caused(error.code, error);
+    hint.into_iter().fold(error, CliError::hint)
+}

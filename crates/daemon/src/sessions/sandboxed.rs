@@ -1,0 +1,171 @@
+//! Sessions in a sandbox: who they are, what they see, and how their processes are started.
+
+use std::io::{self, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clauderon_api::{LaunchPlan, LaunchRequest};
+use clauderon_core::digest;
+use clauderon_core::session::SessionId;
+use clauderon_sandbox::Report;
+use clauderon_sandbox::identity;
+use clauderon_sandbox::plan::{Plan, RELAY_PORT};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use tokio::process::Child;
+
+use super::{SessionError, Supervisor, random};
+use crate::environment;
+use crate::home::{private_dir, write_private};
+use crate::store::StoredSession;
+
+mod scene;
+
+use scene::{Scene, Shown};
+
+/// The backend's name.
+pub(crate) const BACKEND: &str = "sandbox";
+
+impl Supervisor {
+    /// Prepares the launch of a command of the caller's in the session's sandbox.
+    pub fn plan_launch(&self, name: &str, wanted: &LaunchRequest) -> Result<LaunchPlan, SessionError> {
+        let kept = self.0.state().entry(name)?.kept.clone();
+        if kept.backend != BACKEND {
+            let error =
+                SessionError::bad_request(format!("session `{}` has the backend `{}`", kept.name, kept.backend));
+            return Err(error.with_hint("its commands run without a sandbox"));
+        }
+        let shown = match &wanted.directory {
+            Some(directory) => scene::shown(Path::new(directory), wanted.writable, &self.0.home)?,
+            None => Shown::Nothing,
+        };
+        let hidden = match &shown {
+            Shown::Hidden(why) => Some(why.clone()),
+            _ => None,
+        };
+        let plan = self.write_plan(&kept, &shown, &wanted.inherited, None)?;
+        Ok(LaunchPlan { plan: plan.display().to_string(), hidden })
+    }
+
+    /// Starts the session's process in its sandbox; answers once the sandbox is armed.
+    pub(super) fn launch_sandboxed(&self, kept: &StoredSession) -> Result<Child, SessionError> {
+        let text = |text: &std::ffi::OsStr| text.to_str().map(str::to_owned);
+        let inherited: Vec<_> =
+            self.0.env.filter(|_| true).filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
+        let plan = self.write_plan(kept, &Shown::Nothing, &inherited, Some(self.0.output(&kept.id)))?;
+        // The program that runs now, whatever lies at its path by the time.
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command.arg0("clauderon").args(["sandbox-init", "--report", "--plan"]).arg(&plan).arg("--").args(&kept.command);
+        command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.process_group(0);
+        let failed = |why: &dyn std::fmt::Display| SessionError::Backend {
+            what: format!("the sandbox cannot be started: {why}"),
+            hint: Some("`clauderon doctor` says what this machine allows".to_owned()),
+        };
+        let mut child = tokio::process::Command::from(command).spawn().map_err(|error| failed(&error))?;
+        let out = child.stdout.take().ok_or_else(|| failed(&"it has no output"))?;
+        let out = out.into_owned_fd().map_err(|error| failed(&error))?;
+        match read_report(out.into()).map_err(|error| failed(&error))? {
+            Ok(()) => Ok(child),
+            Err(error) => Err(SessionError::Backend { what: error.what, hint: error.hint }),
+        }
+    }
+
+    fn write_plan(
+        &self,
+        kept: &StoredSession,
+        shown: &Shown,
+        inherited: &[(String, String)],
+        output: Option<PathBuf>,
+    ) -> Result<PathBuf, SessionError> {
+        let plan = self.sandbox_plan(kept, shown, inherited, output)?;
+        let name = format!("launch-{}.json", digest::hex(&random::<8>()?));
+        let path = self.0.home.session_dir(&kept.id).join(name);
+        let text = serde_json::to_vec(&plan).expect("a plan is JSON");
+        write_private(&path, &text, 0o600).map_err(|source| SessionError::File { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    fn sandbox_plan(
+        &self,
+        kept: &StoredSession,
+        shown: &Shown,
+        inherited: &[(String, String)],
+        output: Option<PathBuf>,
+    ) -> Result<Plan, SessionError> {
+        let home = self.0.home.session_home(&kept.id);
+        let failed = |source| SessionError::File { path: home.clone(), source };
+        private_dir(&home).map_err(failed)?;
+        let (uid, gid) = identity(&kept.id);
+        // Only the directory: what is in it belongs to the session already.
+        std::os::unix::fs::lchown(&home, Some(uid), Some(gid)).map_err(failed)?;
+        let (session, settings) = {
+            let state = self.0.state();
+            let entry = state.entry(kept.name.as_str())?;
+            (Arc::clone(&entry.session), Arc::clone(&state.configuration.settings))
+        };
+        let url = format!("http://127.0.0.1:{RELAY_PORT}");
+        let environment = self.prepare_environment(kept, &session, &settings, &url)?;
+        let plain = inherited.iter().filter(|(name, _)| environment::is_plain(name)).cloned();
+        let scene = Scene { home: &self.0.home, id: &kept.id, uid, gid, shown };
+        Ok(scene.plan(environment.over(plain), output))
+    }
+}
+
+/// Who the processes of a session are. Root's own would own the machine's files, so for root it is nobody it knows.
+fn identity(id: &SessionId) -> (u32, u32) {
+    let own = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let taken = accounts();
+    identity::of_session(own.0, own.1, seed(id), |uid| taken.contains(&uid))
+}
+
+/// Gives generated files to the session's user, who has to read them; only root has to.
+pub(super) fn give_files(path: &Path, id: &SessionId) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let (uid, gid) = identity(id);
+    give_all(path, uid, gid)
+}
+
+fn give_all(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
+    if std::fs::symlink_metadata(path)?.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            give_all(&entry?.path(), uid, gid)?;
+        }
+    }
+    Ok(())
+}
+
+/// The number that tells sessions' users apart.
+fn seed(id: &SessionId) -> u32 {
+    u32::from_str_radix(id.as_str(), 16).unwrap_or_default()
+}
+
+/// The users that this machine knows.
+fn accounts() -> Vec<u32> {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    text.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).collect()
+}
+
+/// The launcher's word on whether the sandbox stands.
+fn read_report(out: std::fs::File) -> io::Result<Report> {
+    let limit = Timespec::try_from(ARM_LIMIT).map_err(io::Error::other)?;
+    if rustix::event::poll(&mut [PollFd::new(&out, PollFlags::IN)], Some(&limit))? == 0 {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let mut line = String::new();
+    // One line in one write; whoever holds the other end writes nothing more.
+    io::BufRead::read_line(&mut io::BufReader::new(out.take(MAX_REPORT)), &mut line)?;
+    match line.as_str() {
+        "" => Err(io::Error::other("it ended without a word")),
+        line => serde_json::from_str(line).map_err(io::Error::other),
+    }
+}
+
+/// Arming takes milliseconds; what takes this long hangs in the kernel or on a dead file server.
+const ARM_LIMIT: Duration = Duration::from_secs(10);
+const MAX_REPORT: u64 = 64 * 1024;
