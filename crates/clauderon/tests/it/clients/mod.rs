@@ -2,6 +2,10 @@
 //!
 //! `./test` installs what these need; docs/clients.md says the versions.
 
+mod claude;
+mod codex;
 mod gh;
+mod installed;
 mod lfs;
 mod npm;
+mod sentry;
