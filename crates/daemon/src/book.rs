@@ -1,80 +1,33 @@
 //! The credentials in force: which source wins, what it says, and who was shadowed.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use clauderon_api::CredentialInfo;
-use clauderon_core::config::{OpReference, Settings, UserCredential};
-use clauderon_core::credential::{CredentialKind, CredentialName};
+use clauderon_core::config::Settings;
+use clauderon_core::credential::CredentialName;
 use clauderon_core::rule::RuleSet;
 use clauderon_core::secret::Secret;
 use clauderon_proxy::snapshot::{Known, Renewed, Resolved, SecretBook};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use crate::sources::Reading;
 use crate::sources::env::Environment;
 use crate::sources::onepassword::OnePassword;
-use crate::sources::{Reading, file};
+
+mod pages;
+
+use pages::{Definition, Found, Page, Pages, definitions};
 
 /// Every credential, built in or user-defined, with its sources by priority: environment, 1Password, file.
 pub struct Book {
     env: Arc<Environment>,
     onepassword: OnePassword,
     pages: ArcSwap<Pages>,
-}
-
-/// All credentials as their sources were last read.
-struct Pages {
-    order: Vec<Arc<Page>>,
-    by_name: HashMap<CredentialName, Arc<Page>>,
-    /// Whether a reference that cannot be resolved gives way to the next source.
-    fallback: bool,
-}
-
-struct Page {
-    definition: Arc<Definition>,
-    /// By priority; the first wins, and what is wrong with it is not mended by the next.
-    found: Vec<Found>,
-    /// Kept when sources are read again.
-    history: Arc<History>,
-}
-
-/// What happened to a credential.
-#[derive(Default)]
-struct History {
-    /// Unix seconds of the last injection; 0 means never.
-    last_used: AtomicI64,
-    /// When its source was last asked again because an origin refused it. Locked while that lasts.
-    renewed: tokio::sync::Mutex<Option<Instant>>,
-}
-
-/// Where a credential's sources are.
-struct Definition {
-    name: CredentialName,
-    title: String,
-    env: Option<String>,
-    op: Option<OpReference>,
-    file: Option<PathBuf>,
-    /// The directory of secret files, if the file lies there: its mode matters too.
-    private_dir: Option<PathBuf>,
-}
-
-struct Found {
-    source: Source,
-    reading: Reading,
-}
-
-enum Source {
-    Env(String),
-    OnePassword,
-    File(PathBuf),
 }
 
 impl Book {
@@ -258,135 +211,6 @@ impl SecretBook for Book {
     }
 }
 
-impl Pages {
-    fn read(definitions: Vec<Arc<Definition>>, fallback: bool, env: &Environment, before: Option<&Self>) -> Self {
-        let page = |definition: Arc<Definition>| {
-            let earlier = before.and_then(|pages| pages.by_name.get(&definition.name));
-            let history = earlier.map(|page| Arc::clone(&page.history)).unwrap_or_default();
-            Arc::new(Page { found: definition.find(env), definition, history })
-        };
-        let order: Vec<Arc<Page>> = definitions.into_iter().map(page).collect();
-        let by_name = order.iter().map(|page| (page.definition.name.clone(), Arc::clone(page))).collect();
-        Self { order, by_name, fallback }
-    }
-}
-
-impl Page {
-    fn reading(&self) -> Option<&Reading> {
-        self.found.first().map(|found| &found.reading)
-    }
-
-    /// How long after asking the source again it is not worth it to ask once more.
-    fn renewal_interval(&self) -> Duration {
-        match self.reading() {
-            Some(Reading::Reference(_)) => REFERENCE_RENEWAL,
-            _ => FILE_RENEWAL,
-        }
-    }
-
-    fn last_used(&self) -> Option<String> {
-        let seconds = self.history.last_used.load(Ordering::Relaxed);
-        (seconds != 0).then(|| OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()).flatten()
-    }
-
-    /// What to do about a credential that no source defines, or that no rule uses.
-    fn advice(&self, no_hosts: bool) -> Option<String> {
-        match self.found.is_empty() {
-            true => Some(self.definition.how_to_give()),
-            false if no_hosts => Some(unused(self.definition.name.as_str()).to_owned()),
-            false => None,
-        }
-    }
-}
-
-impl Definition {
-    fn built_in(kind: CredentialKind, settings: &Settings) -> Self {
-        let (names, name) = (kind.names(), kind.credential());
-        Self {
-            title: names.title.to_owned(),
-            env: Some(names.env.to_owned()),
-            op: mapped(&name, settings),
-            file: Some(settings.secrets_dir.join(names.key)),
-            private_dir: Some(settings.secrets_dir.clone()),
-            name,
-        }
-    }
-
-    fn of_user(credential: &UserCredential, settings: &Settings) -> Self {
-        let private = credential.file.as_ref().is_some_and(|file| file.starts_with(&settings.secrets_dir));
-        Self {
-            name: credential.name.clone(),
-            title: credential.name.to_string(),
-            env: credential.env.clone(),
-            op: credential.op.clone().or_else(|| mapped(&credential.name, settings)),
-            file: credential.file.clone(),
-            private_dir: private.then(|| settings.secrets_dir.clone()),
-        }
-    }
-
-    /// All sources that define the credential, by priority.
-    fn find(&self, env: &Environment) -> Vec<Found> {
-        let from_env = self.env.as_ref().and_then(|name| Found::new(Source::Env(name.clone()), env.read(name)));
-        let from_op = self
-            .op
-            .clone()
-            .map(|reference| Found { source: Source::OnePassword, reading: Reading::Reference(reference) });
-        let from_file =
-            self.file.as_ref().and_then(|path| Found::new(Source::File(path.clone()), self.read_file(path)));
-        [from_env, from_op, from_file].into_iter().flatten().collect()
-    }
-
-    fn read_file(&self, path: &Path) -> Option<Reading> {
-        let reading = file::read(path)?;
-        let fault = self.private_dir.as_deref().and_then(file::directory_fault);
-        Some(fault.map_or(reading, Reading::Broken))
-    }
-
-    fn how_to_give(&self) -> String {
-        let env = self.env.as_ref().map(|name| format!("set {name} in the daemon's environment"));
-        let file = self.file.as_ref().map(|path| format!("write it to {} (mode 0600)", path.display()));
-        let ways: Vec<String> = [env, file].into_iter().flatten().collect();
-        format!("not configured: {}", if ways.is_empty() { "give it a source".to_owned() } else { ways.join(", or ") })
-    }
-}
-
-impl Found {
-    fn new(source: Source, reading: Option<Reading>) -> Option<Self> {
-        Some(Self { source, reading: reading? })
-    }
-}
-
-impl Found {
-    /// A variable of ours stays as it is; a file can be written, and a field of 1Password changed.
-    fn can_change(&self) -> bool {
-        !matches!((&self.source, &self.reading), (Source::Env(_), Reading::Literal(_)))
-    }
-}
-
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.source, &self.reading) {
-            (Source::OnePassword, Reading::Reference(reference)) => return write!(f, "1password {reference}"),
-            (Source::OnePassword, _) => f.write_str("1password")?,
-            (Source::Env(name), _) => write!(f, "env {name}")?,
-            (Source::File(path), _) => write!(f, "file {}", path.display())?,
-        }
-        if let Reading::Reference(reference) = &self.reading { write!(f, " = {reference}") } else { Ok(()) }
-    }
-}
-
-fn definitions(settings: &Settings) -> Vec<Arc<Definition>> {
-    let in_force = CredentialKind::ALL.into_iter().filter(|kind| kind.is_in_force(settings));
-    let built_in = in_force.map(|kind| Definition::built_in(kind, settings));
-    let of_user = settings.credentials.iter().map(|credential| Definition::of_user(credential, settings));
-    built_in.chain(of_user).map(Arc::new).collect()
-}
-
-fn mapped(name: &CredentialName, settings: &Settings) -> Option<OpReference> {
-    let onepassword = &settings.onepassword;
-    onepassword.enabled.then(|| onepassword.credentials.get(name).cloned()).flatten()
-}
-
 fn hosts(name: &CredentialName, rules: &RuleSet) -> Vec<String> {
     let mut hosts: Vec<String> =
         rules.iter().filter(|rule| rule.credential == *name).map(|rule| rule.host.to_string()).collect();
@@ -394,19 +218,6 @@ fn hosts(name: &CredentialName, rules: &RuleSet) -> Vec<String> {
     hosts.dedup();
     hosts
 }
-
-fn unused(name: &str) -> &'static str {
-    match name {
-        "npm" => "unused: npm's configuration names no registry; set [services.npm] registries in proxy.toml",
-        "grafana" => "unused: it is not known where your Grafana is; set [services.grafana] url in proxy.toml",
-        _ => "unused: no host is known that it may go to",
-    }
-}
-
-/// An agent can have requests refused at will: asking may bother a person, and costs requests of a limited account.
-const REFERENCE_RENEWAL: Duration = Duration::from_secs(5 * 60);
-/// A file costs next to nothing.
-const FILE_RENEWAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
