@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     ApiError, ConfigEntry, CreateSession, CredentialInfo, DaemonInfo, ExplainRequest, Explanation, Health, LaunchPlan,
-    LaunchRequest, SessionEnv, SessionInfo, SetAccessMode,
+    LaunchRequest, SessionEnv, SessionInfo, SetAccessMode, Unlock, UnlockedCredential,
 };
 
 /// Talks to the daemon through its control socket; one connection per call.
@@ -124,6 +124,11 @@ impl Client {
     /// Every credential, as the daemon sees it.
     pub async fn credentials(&self) -> Result<Vec<CredentialInfo>, ClientError> {
         self.get("/v1/credentials").await
+    }
+
+    /// Resolves 1Password references now; takes as long as a person takes to approve.
+    pub async fn unlock(&self, wanted: &Unlock) -> Result<Vec<UnlockedCredential>, ClientError> {
+        self.call(Method::POST, "/v1/unlock", Some(wanted)).await
     }
 
     /// The effective settings.

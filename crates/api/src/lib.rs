@@ -135,7 +135,7 @@ pub struct CredentialInfo {
     pub name: String,
     /// Name for people.
     pub title: String,
-    /// Whether it can be injected (an unresolved 1Password reference counts).
+    /// Whether it can be injected (a 1Password reference that nobody asked for yet counts).
     pub available: bool,
     /// The source that won: `env GITHUB_TOKEN`, `1password op://…` (without field value), `file …`.
     pub source: Option<String>,
@@ -148,6 +148,29 @@ pub struct CredentialInfo {
     /// Last injection, RFC 3339.
     pub last_used: Option<String>,
     /// What is wrong, and what to do.
+    pub problem: Option<String>,
+}
+
+/// `POST /v1/unlock`: which 1Password references to resolve now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Unlock {
+    /// Only these credentials; empty means all that come from 1Password.
+    pub credentials: Vec<String>,
+    /// Whether values that are held already are read again.
+    pub again: bool,
+}
+
+/// What became of one credential of an [`Unlock`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnlockedCredential {
+    /// Its short name.
+    pub name: String,
+    /// `read`, `held` (there already, or not from 1Password) or `failed`.
+    pub outcome: String,
+    /// The source that won.
+    pub source: Option<String>,
+    /// Why it failed, and what to do.
     pub problem: Option<String>,
 }
 

@@ -54,6 +54,9 @@ pub(crate) enum Command {
     /// Print what a session's process wrote
     #[command(before_long_help = examples::LOGS)]
     Logs(LogsArgs),
+    /// Resolve all 1Password references now, with one approval
+    #[command(before_long_help = examples::UNLOCK)]
+    Unlock(UnlockArgs),
     /// Look at credentials and configuration
     #[command(subcommand, before_long_help = examples::CONFIG)]
     Config(ConfigCommand),
@@ -256,12 +259,35 @@ pub(crate) struct LogsArgs {
     pub(crate) follow: bool,
 }
 
+/// `unlock`.
+#[derive(Debug, Args)]
+pub(crate) struct UnlockArgs {
+    /// Only these credentials; without any, all that come from 1Password
+    #[arg(value_name = "CREDENTIAL")]
+    pub(crate) credentials: Vec<String>,
+    /// Read those again that the daemon holds already
+    #[arg(long)]
+    pub(crate) again: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// `config credentials`.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct CredentialsArgs {
+    /// Read every 1Password reference first, which may ask you to approve it
+    #[arg(long)]
+    pub(crate) test: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
 /// `config`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Show every credential: its source, where it may go, and what is wrong; never its value
     #[command(before_long_help = examples::CONFIG_CREDENTIALS)]
-    Credentials(Format),
+    Credentials(CredentialsArgs),
     /// Show the settings in force and where each comes from
     Show(Format),
     /// Show where files are
@@ -473,7 +499,8 @@ mod tests {
             "clauderon env n --format dotenv",
             "clauderon set-access-mode n read-only",
             "clauderon logs -f n",
-            "clauderon config credentials --json",
+            "clauderon config credentials --test --json",
+            "clauderon unlock github npm --again --json",
             "clauderon audit tail -f -n 3",
             "clauderon audit query --session n --service github --method GET --denied --alarms --since 2h --status 4xx --json",
             "clauderon ca path",

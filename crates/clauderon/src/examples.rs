@@ -95,6 +95,15 @@ Examples:
   clauderon logs -f review
 ";
 
+pub(crate) const UNLOCK: &str = "\
+Examples:
+  clauderon unlock                                 approve once, before agents need the credentials
+  clauderon unlock github --again                  after you changed it in 1Password
+  clauderon unlock --json | jq -r '.[] | select(.outcome == \"failed\") | .name'
+
+Exits with 1 if any of them cannot be read.
+";
+
 pub(crate) const CONFIG: &str = "\
 Examples:
   clauderon config credentials                     what is found, where, and what is wrong
@@ -105,6 +114,7 @@ Examples:
 pub(crate) const CONFIG_CREDENTIALS: &str = "\
 Examples:
   clauderon config credentials
+  clauderon config credentials --test              really ask 1Password first
   clauderon config credentials --json | jq '.[] | select(.available) | .name'
 ";
 

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use clauderon_api::CredentialInfo;
-use clauderon_core::config::Settings;
+use clauderon_api::{CredentialInfo, UnlockedCredential};
+use clauderon_core::config::{OpReference, Settings};
 use clauderon_core::credential::CredentialName;
 use clauderon_core::rule::RuleSet;
 use clauderon_core::secret::Secret;
@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 
 use crate::sources::Reading;
 use crate::sources::env::Environment;
-use crate::sources::onepassword::OnePassword;
+use crate::sources::onepassword::{OnePassword, Unlocked};
 
 mod pages;
 
@@ -73,6 +73,43 @@ impl Book {
         self.pages.load().order.iter().map(|page| self.row(page, rules)).collect()
     }
 
+    /// Resolves the 1Password references of these credentials, or of all, in one go; `again` also those that are held.
+    pub async fn unlock(&self, only: &[CredentialName], again: bool) -> Vec<UnlockedCredential> {
+        let pages = self.pages.load_full();
+        let wanted = |page: &&Arc<Page>| match only {
+            [] => page.reference().is_some(),
+            only => only.contains(&page.definition.name),
+        };
+        let pages: Vec<&Arc<Page>> = pages.order.iter().filter(wanted).collect();
+        let references: Vec<OpReference> = pages.iter().filter_map(|page| page.reference().cloned()).collect();
+        let mut unlocked = self.onepassword.unlock(&references, again).await.into_iter();
+        let of_page = |page: &&Arc<Page>| {
+            let unlocked = page.reference().and_then(|_| unlocked.next());
+            self.unlocked(page, unlocked.as_ref())
+        };
+        pages.iter().map(of_page).collect()
+    }
+
+    fn unlocked(&self, page: &Page, unlocked: Option<&Unlocked>) -> UnlockedCredential {
+        let usable = matches!(page.reading(), Some(Reading::Literal(_)));
+        let outcome = match unlocked {
+            Some(Unlocked::Read) => "read",
+            Some(Unlocked::Held) => "held",
+            None if usable => "held",
+            Some(Unlocked::Failed(_)) | None => "failed",
+        };
+        let problem = || match (unlocked, page.found.first()) {
+            (Some(Unlocked::Failed(failure)), Some(found)) => Some(format!("{found}: {failure}")),
+            _ => self.problem(page).or_else(|| page.advice(false)),
+        };
+        UnlockedCredential {
+            name: page.definition.name.to_string(),
+            outcome: outcome.to_owned(),
+            source: page.found.first().map(Found::to_string),
+            problem: if outcome == "failed" { problem() } else { None },
+        }
+    }
+
     fn row(&self, page: &Page, rules: &RuleSet) -> CredentialInfo {
         let known = self.known(page);
         let hosts = hosts(&page.definition.name, rules);
@@ -80,7 +117,7 @@ impl Book {
         CredentialInfo {
             name: page.definition.name.to_string(),
             title: page.definition.title.clone(),
-            available: !matches!(known, Known::Absent) && !matches!(page.reading(), Some(Reading::Broken(_))),
+            available: matches!(known, Known::Ready(_)) || self.may_be_had(page),
             source: page.found.first().map(Found::to_string),
             shadowed: page.found.iter().skip(1).map(Found::to_string).collect(),
             hosts,
@@ -88,6 +125,19 @@ impl Book {
             last_used: page.last_used(),
             problem,
         }
+    }
+
+    /// Whether a value is there, or was not asked for yet.
+    fn may_be_had(&self, page: &Page) -> bool {
+        for found in &page.found {
+            match &found.reading {
+                Reading::Literal(_) => return true,
+                Reading::Reference(reference) if self.onepassword.failure(reference).is_none() => return true,
+                Reading::Reference(_) if self.gives_way(found) => {}
+                Reading::Reference(_) | Reading::Broken(_) => return false,
+            }
+        }
+        false
     }
 
     fn known(&self, page: &Page) -> Known {
@@ -104,13 +154,17 @@ impl Book {
 
     /// What is wrong with the source that wins, else with one that is shadowed.
     fn problem(&self, page: &Page) -> Option<String> {
-        page.found.iter().find_map(|found| match &found.reading {
+        page.found.iter().enumerate().find_map(|(nth, found)| match &found.reading {
             Reading::Literal(_) => None,
             Reading::Reference(reference) => {
                 let failure = self.onepassword.failure(reference)?;
                 let held = self.onepassword.held(reference).is_some();
-                let stays = if held { "; the value read before is used" } else { "" };
-                Some(format!("{found}: {failure}{stays}"))
+                let instead = match page.found.get(nth + 1).filter(|_| self.gives_way(found)) {
+                    _ if held => "; the value read before is used".to_owned(),
+                    Some(next) => format!("; {next} is used instead"),
+                    None => String::new(),
+                };
+                Some(format!("{found}: {failure}{instead}"))
             }
             Reading::Broken(reason) => Some(format!("{found}: {reason}")),
         })
@@ -178,6 +232,7 @@ impl Book {
 
     fn turn(&self, definitions: Vec<Arc<Definition>>, fallback: bool) {
         let pages = Pages::read(definitions, fallback, &self.env, Some(&self.pages.load()));
+        self.onepassword.keep_only(&pages.references());
         self.pages.store(Arc::new(pages));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clauderon_api::{Client, ConfigEntry, CredentialInfo};
+use clauderon_api::{Client, ConfigEntry, CredentialInfo, Unlock};
 use clauderon_core::config::{self, Settings};
 use clauderon_core::rule::RuleSet;
 use clauderon_core::service;
@@ -13,14 +13,15 @@ use clauderon_daemon::settings::{self, Overrides, SettingsError};
 use clauderon_daemon::sources::env::Environment;
 use serde_json::{Map, Value, json};
 
-use crate::cli::{ConfigCommand, Format};
+use super::unlock;
+use crate::cli::{ConfigCommand, CredentialsArgs, Format};
 use crate::error::{CliError, Doing, FAILURE, OK, Result, USAGE};
 use crate::output::{self, Table, Tone};
 use crate::reach;
 
 pub(crate) async fn run(command: ConfigCommand) -> Result<u8> {
     match command {
-        ConfigCommand::Credentials(format) => credentials(format).await,
+        ConfigCommand::Credentials(args) => credentials(args).await,
         ConfigCommand::Show(format) => show(format).await,
         ConfigCommand::Paths(format) => paths(format),
         ConfigCommand::Check(format) => check(format),
@@ -34,19 +35,29 @@ pub(super) fn settings(home: &Home) -> Result<Settings> {
     loaded.map_err(|e| CliError::caused(USAGE, e))
 }
 
-async fn credentials(format: Format) -> Result<u8> {
+async fn credentials(args: CredentialsArgs) -> Result<u8> {
     let home = reach::home()?;
-    let rows = match view(&home).await? {
-        Some(client) => client.credentials().await.map_err(reach::failed)?,
-        None => credentials_here(&home)?,
+    let client = view(&home).await?;
+    if args.test {
+        unlock::note();
+    }
+    let (rows, code) = match &client {
+        Some(client) => credentials_there(client, args.test).await?,
+        None => credentials_here(&home, args.test).await?,
     };
-    if format.json {
+    if args.format.json {
         output::json(&rows)?;
-        return Ok(OK);
+        return Ok(code);
     }
     output::table(&credentials_table(&rows))?;
     tell_problems(&rows)?;
-    Ok(OK)
+    Ok(code)
+}
+
+async fn credentials_there(client: &Client, test: bool) -> Result<(Vec<CredentialInfo>, u8)> {
+    let wanted = Unlock { credentials: Vec::new(), again: true };
+    let code = if test { unlock::code(&client.unlock(&wanted).await.map_err(reach::failed)?) } else { OK };
+    Ok((client.credentials().await.map_err(reach::failed)?, code))
 }
 
 fn tell_problems(rows: &[CredentialInfo]) -> Result {
@@ -58,10 +69,12 @@ fn tell_problems(rows: &[CredentialInfo]) -> Result {
     Ok(())
 }
 
-fn credentials_here(home: &Home) -> Result<Vec<CredentialInfo>> {
+async fn credentials_here(home: &Home, test: bool) -> Result<(Vec<CredentialInfo>, u8)> {
     let settings = settings(home)?;
     let rules = RuleSet::new(service::rules(&settings));
-    Ok(Book::open(Arc::new(Environment::of_process()), &settings).rows(&rules))
+    let book = Book::open(Arc::new(Environment::of_process()), &settings);
+    let code = if test { unlock::code(&book.unlock(&[], true).await) } else { OK };
+    Ok((book.rows(&rules), code))
 }
 
 fn credentials_table(rows: &[CredentialInfo]) -> Table {

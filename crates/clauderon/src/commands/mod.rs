@@ -22,6 +22,7 @@ mod run;
 mod sandbox_init;
 mod set_access_mode;
 mod stop;
+mod unlock;
 
 /// Runs a command to its end.
 pub(crate) fn run(command: Command) -> Result<u8> {
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command) -> Result<u8> {
         Command::Stop(names) => wait(stop::run(names)),
         Command::Delete(names) => wait(delete::run(names)),
         Command::Logs(args) => wait(logs::run(args)),
+        Command::Unlock(args) => wait(unlock::run(args)),
         Command::Config(command) => wait(config::run(command)),
         Command::Audit(command) => wait(audit::run(command)),
         Command::Ca(command) => ca::run(command),

@@ -1,6 +1,6 @@
 //! The sources of every credential, as they were last read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,11 +78,22 @@ impl Pages {
         let by_name = order.iter().map(|page| (page.definition.name.clone(), Arc::clone(page))).collect();
         Self { order, by_name, fallback }
     }
+
+    /// Every reference that could be asked for.
+    pub(super) fn references(&self) -> HashSet<&OpReference> {
+        let found = self.order.iter().flat_map(|page| &page.found);
+        found.filter_map(Found::reference).collect()
+    }
 }
 
 impl Page {
     pub(super) fn reading(&self) -> Option<&Reading> {
         self.found.first().map(|found| &found.reading)
+    }
+
+    /// The reference that wins.
+    pub(super) fn reference(&self) -> Option<&OpReference> {
+        self.found.first().and_then(Found::reference)
     }
 
     /// How long after asking the source again it is not worth it to ask once more.
@@ -162,6 +173,10 @@ impl Definition {
 impl Found {
     fn new(source: Source, reading: Option<Reading>) -> Option<Self> {
         Some(Self { source, reading: reading? })
+    }
+
+    fn reference(&self) -> Option<&OpReference> {
+        if let Reading::Reference(reference) = &self.reading { Some(reference) } else { None }
     }
 }
 

@@ -1,20 +1,44 @@
-//! `/v1/credentials`, `/v1/config` and `/v1/explain`.
+//! `/v1/credentials`, `/v1/unlock`, `/v1/config` and `/v1/explain`.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use clauderon_api::{ConfigEntry, CredentialInfo, Explanation};
+use clauderon_api::{ConfigEntry, CredentialInfo, Explanation, Unlock, UnlockedCredential};
 use clauderon_core::config::{Entry, GivenBy, Settings};
+use clauderon_core::credential::CredentialName;
 
 use super::sessions::read;
 use super::{Control, Failure};
+use crate::book::Book;
 use crate::explain;
 
 pub(super) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<CredentialInfo>> {
     let snapshot = control.supervisor.snapshot().load_full();
     Json(control.book.rows(&snapshot.rules))
+}
+
+pub(super) async fn unlock(
+    State(control): State<Arc<Control>>,
+    body: Bytes,
+) -> Result<Json<Vec<UnlockedCredential>>, Failure> {
+    let wanted: Unlock = read(&body)?;
+    let names = names(&wanted.credentials, &control.book).map_err(Failure::bad_request)?;
+    // On its own: the answer of a person who approves is kept, also when the caller has given up.
+    let asking = tokio::spawn(async move { control.book.unlock(&names, wanted.again).await });
+    Ok(Json(asking.await.map_err(|_| Failure::internal())?))
+}
+
+/// Credentials as people name them; the error says which there are.
+fn names(texts: &[String], book: &Book) -> Result<Vec<CredentialName>, String> {
+    let known = book.names();
+    let find = |text: &String| {
+        let shown: Vec<&str> = known.iter().map(CredentialName::as_str).collect();
+        let unknown = || format!("there is no credential `{text}`; known are {}", shown.join(", "));
+        known.iter().find(|name| name.as_str() == text).cloned().ok_or_else(unknown)
+    };
+    texts.iter().map(find).collect()
 }
 
 pub(super) async fn config(State(control): State<Arc<Control>>) -> Json<Vec<ConfigEntry>> {

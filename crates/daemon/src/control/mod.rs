@@ -62,6 +62,7 @@ pub(crate) fn routes(control: Arc<Control>) -> Router {
         .route("/v1/sessions/{name}/stop", post(sessions::stop))
         .route("/v1/sessions/{name}/logs", get(logs::output))
         .route("/v1/credentials", get(credentials::list))
+        .route("/v1/unlock", post(credentials::unlock))
         .route("/v1/config", get(credentials::config))
         .route("/v1/explain", post(credentials::explain))
         .method_not_allowed_fallback(failure::method_not_allowed)

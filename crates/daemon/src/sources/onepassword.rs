@@ -1,6 +1,6 @@
 //! 1Password, through its command-line tool `op`: asked on first use, one run at a time, each answer kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -39,8 +39,8 @@ struct Queue {
 #[derive(Default)]
 struct Kept {
     value: Option<(Arc<Secret>, Instant)>,
-    /// What went wrong since the value was read.
-    failure: Option<(Failure, Instant)>,
+    /// What went wrong since the value was read, and when; `None` if that is no reason any more not to ask.
+    failure: Option<(Failure, Option<Instant>)>,
 }
 
 impl OnePassword {
@@ -61,10 +61,15 @@ impl OnePassword {
         *current = settings.clone();
         drop(current);
         let mut answers = self.0.answers.write().unwrap_or_else(PoisonError::into_inner);
-        answers.retain(|_, kept| {
-            kept.failure = None;
-            same && kept.value.is_some()
-        });
+        answers.retain(|_, _| same);
+        drop(answers);
+        self.0.end_cool_downs();
+    }
+
+    /// Forgets what nobody refers to any more.
+    pub fn keep_only(&self, references: &HashSet<&OpReference>) {
+        let mut answers = self.0.answers.write().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|reference, _| references.contains(reference));
     }
 
     /// The value in force, if one was read and has not become too old.
@@ -189,7 +194,7 @@ impl Shared {
 
     fn end_cool_downs(&self) {
         let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
-        answers.values_mut().for_each(|kept| kept.failure = None);
+        answers.values_mut().filter_map(|kept| kept.failure.as_mut()).for_each(|(_, since)| *since = None);
     }
 
     /// Puts questions into the queue, all at once; the answers come in their order.
@@ -239,7 +244,7 @@ impl Shared {
             Err(failure) => {
                 let stays = if kept.value.is_some() { "; the value read before is kept" } else { "" };
                 tracing::warn!(%reference, %failure, "1password gave no value{stays}");
-                kept.failure = Some((failure.clone(), Instant::now()));
+                kept.failure = Some((failure.clone(), Some(Instant::now())));
             }
         }
         drop(answers);
@@ -279,7 +284,7 @@ impl Kept {
 
     fn cooling(&self, now: Instant) -> Option<&Failure> {
         let (failure, since) = self.failure.as_ref()?;
-        (now.saturating_duration_since(*since) < cool_down(failure)).then_some(failure)
+        since.is_some_and(|since| now.saturating_duration_since(since) < cool_down(failure)).then_some(failure)
     }
 }
 
@@ -535,7 +540,7 @@ mod tests {
     fn failures_are_kept_for_a_while() {
         let now = Instant::now();
         for (failure, seconds) in [(Failure::Dismissed, 60), (Failure::NoItem, 10), (Failure::RateLimited, 300)] {
-            let kept = Kept { value: None, failure: Some((failure, now)) };
+            let kept = Kept { value: None, failure: Some((failure, Some(now))) };
             assert!(kept.cooling(now + Duration::from_secs(seconds - 1)).is_some());
             assert!(kept.cooling(now + Duration::from_secs(seconds)).is_none());
         }
