@@ -238,7 +238,9 @@ mod tests {
 
     fn given(pairs: &[(&str, &str)]) -> Vec<String> {
         let env = environment(&Environment::from_iter(pairs.iter().copied()));
-        env.into_iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+        let mut names: Vec<_> = env.into_iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
     }
 
     #[test]
