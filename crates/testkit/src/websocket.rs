@@ -1,9 +1,19 @@
-//! WebSocket by hand (RFC 6455), as far as an echo needs it. The key is the RFC's own, so no SHA-1 is computed.
+//! WebSocket by hand (RFC 6455), as far as an echo needs it. The kit's own clients use the RFC's key.
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::bytes::Wire;
 
 /// A client's key and the only answer to it (RFC 6455, section 1.3).
 pub const KEY: (&str, &str) = ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+
+/// The answer to any client's key (RFC 6455, section 4.2.2).
+pub fn accept(key: &str) -> String {
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
+}
 
 /// A frame.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! Codex in exec mode, against a stand-in for OpenAI's API.
 
 use clauderon_testkit::body::{Body, channel};
+use clauderon_testkit::bytes::Wire;
 use clauderon_testkit::origin::{Call, Origin, status, with_field};
 use clauderon_testkit::rig::Rig;
 use clauderon_testkit::run::Finished;
+use clauderon_testkit::websocket::{self, Frame};
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -53,6 +55,37 @@ fn events(credential: &str) -> [Value; 3] {
     ]
 }
 
+/// The same over a WebSocket, one message an event.
+async fn converse(mut wire: Wire) {
+    while let Some((head, _)) = wire.request().await {
+        let credential = head.field("authorization").unwrap_or_default().to_owned();
+        if head.field("upgrade") != Some("websocket") || credential != format!("Bearer {KEY}") {
+            wire.send("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+            continue;
+        }
+        let accept = websocket::accept(head.field("sec-websocket-key").unwrap());
+        let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+        wire.send(format!("{switching}Sec-WebSocket-Accept: {accept}\r\n\r\n")).await;
+        while let Some(frame) = websocket::receive(&mut wire).await {
+            answer(&mut wire, &frame, &credential).await;
+        }
+    }
+}
+
+async fn answer(wire: &mut Wire, frame: &Frame, credential: &str) {
+    if frame.opcode != 1 {
+        return;
+    }
+    let asked: Value = serde_json::from_slice(&frame.payload).unwrap();
+    assert_eq!(asked["type"], "response.create");
+    // A warm-up wants no answer but its end.
+    let skipped = if asked["generate"] == false { "response.output_item.done" } else { "" };
+    for event in events(credential).iter().filter(|event| event["type"] != skipped) {
+        let payload = event.to_string().into_bytes();
+        websocket::send(wire, &Frame { fin: true, opcode: 1, payload }, false).await;
+    }
+}
+
 async fn ask(rig: &Rig, session: &str) -> Finished {
     let script = installed::script("@openai/codex/bin/codex.js").display().to_string();
     let dir = rig.work_dir("project");
@@ -86,4 +119,24 @@ async fn thinks_with_an_api_key_in_both_modes() {
     let keyed = |seen: &clauderon_testkit::origin::Seen| format!("{seen:?}").contains(KEY);
     assert!(asked.iter().all(keyed) && !chatgpt.log().requests().iter().any(keyed));
     assert!(asked.iter().filter(|seen| seen.method == Method::POST && seen.target == "/v1/responses").count() >= 2);
+}
+
+#[tokio::test]
+async fn thinks_over_a_web_socket_in_both_modes() {
+    let origin = Origin::https("api.openai.com").h1_only().script(converse).start().await;
+    let chatgpt = Origin::https("chatgpt.com").reply("/nothing", "").start().await;
+    let rig = rig().secret("openai_api_key", KEY).origin(&origin).origin(&chatgpt).start().await;
+    for mode in ["read-only", "read-write"] {
+        rig.create(mode, &["--access-mode", mode, "--allow-host", "api.openai.com", "--allow-host", "chatgpt.com"])
+            .await;
+        let said = ask(&rig, mode).await;
+        assert!(
+            said.code == 0 && said.stdout.contains("four: ") && said.stdout.contains("placeholder"),
+            "{}",
+            said.all()
+        );
+        let socket =
+            |line: &clauderon_testkit::rig::AuditLine| line.get("response_code") == 101 && line.text("session") == mode;
+        assert_eq!(rig.audit_line("the WebSocket", socket).await.get("auth_injected"), &Value::from(true));
+    }
 }
