@@ -22,6 +22,8 @@ pub struct CreateSession {
     pub agent: Option<String>,
     /// Absolute path of the repository.
     pub repo: Option<String>,
+    /// Whether a copy may leave out what is not committed in the repository.
+    pub allow_dirty: bool,
     /// What the agent shall do.
     pub prompt: Option<String>,
     /// The command run by the daemon, if any. Empty: no process of its own.
@@ -55,6 +57,8 @@ pub struct SessionInfo {
     pub created_at: String,
     /// The repository, if any.
     pub repo: Option<String>,
+    /// The commit that the session's own copy of the repository began at, if it has one.
+    pub base: Option<String>,
     /// The exit code of the session's process, once known.
     pub exit_code: Option<i32>,
     /// The only credentials it may use; absent means all.

@@ -51,6 +51,12 @@ pub(crate) enum Command {
     /// Delete a session; its tokens and placeholders end at once
     #[command(visible_alias = "rm", before_long_help = examples::DELETE)]
     Delete(Names),
+    /// Show what a session has changed in its copy of the repository
+    #[command(before_long_help = examples::DIFF)]
+    Diff(OfSession),
+    /// Bring the commits of a session's copy into your repository, as branch `clauderon/NAME`
+    #[command(before_long_help = examples::FETCH)]
+    Fetch(OfSession),
     /// Print what a session's process wrote
     #[command(before_long_help = examples::LOGS)]
     Logs(LogsArgs),
@@ -172,6 +178,9 @@ pub(crate) struct CreateArgs {
     /// The repository to work on
     #[arg(long, value_name = "PATH")]
     pub(crate) repo: Option<PathBuf>,
+    /// Go on although the repository has changes that are not committed; a sandbox's copy leaves them out
+    #[arg(long, requires = "repo")]
+    pub(crate) allow_dirty: bool,
     /// What the agent shall do
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
@@ -247,6 +256,13 @@ pub(crate) struct Names {
     /// The sessions
     #[arg(required = true, value_name = "NAME")]
     pub(crate) names: Vec<String>,
+}
+
+/// `diff` and `fetch`.
+#[derive(Debug, Args)]
+pub(crate) struct OfSession {
+    /// The session
+    pub(crate) name: String,
 }
 
 /// `logs`.

@@ -89,6 +89,16 @@ Examples:
   clauderon delete review build
 ";
 
+pub(crate) const DIFF: &str = "\
+Examples:
+  clauderon diff review
+";
+
+pub(crate) const FETCH: &str = "\
+Examples:
+  clauderon fetch review && git log clauderon/review
+";
+
 pub(crate) const LOGS: &str = "\
 Examples:
   clauderon logs review

@@ -7,6 +7,7 @@ use clap::Parser;
 mod child;
 mod cli;
 mod commands;
+mod copy;
 mod error;
 mod examples;
 mod output;

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use clauderon_core::session::SessionId;
+use clauderon_core::session::{SessionId, SessionName};
 use rustix::fs::FlockOperation;
 
 use crate::sources::env::Environment;
@@ -148,6 +148,11 @@ impl Home {
         self.root.join("worktrees")
     }
 
+    /// One session's copy of its repository.
+    pub fn worktree(&self, name: &SessionName) -> PathBuf {
+        self.worktrees_dir().join(name.as_str())
+    }
+
     /// Daemon logs.
     pub fn logs_dir(&self) -> PathBuf {
         self.root.join("logs")
@@ -182,6 +187,30 @@ pub fn private_dir(dir: &Path) -> io::Result<()> {
     new_private_dir(dir)?;
     let mode = std::fs::metadata(dir)?.mode() & 0o7777;
     if mode & 0o077 == 0 { Ok(()) } else { std::fs::set_permissions(dir, Permissions::from_mode(0o700)) }
+}
+
+/// Removes a directory and all in it, also where an agent closed it to its owner; one that is gone is none to remove.
+pub fn remove_dir(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(dir)?;
+            std::fs::remove_dir_all(dir)
+        }
+        removed => removed,
+    }
+}
+
+/// Gives the owner back what is needed to remove; links are left alone.
+fn open_up(dir: &Path) -> io::Result<()> {
+    std::fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn new_private_dir(dir: &Path) -> io::Result<()> {

@@ -1,7 +1,6 @@
 //! The supervisor: sole owner of the sessions. Every change is in the snapshot before it is answered.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::book::Book;
 use crate::environment::{self, Grounds};
-use crate::home::{Home, private_dir};
+use crate::home::{Home, private_dir, remove_dir};
 use crate::npmrc;
 use crate::process::ProcessId;
 use crate::sources::env::Environment;
@@ -33,6 +32,7 @@ mod error;
 mod lifecycle;
 mod naming;
 mod plan;
+mod repository;
 mod sandboxed;
 mod view;
 
@@ -131,23 +131,27 @@ impl Supervisor {
     /// Every session, by name.
     pub fn list(&self) -> Vec<SessionInfo> {
         let counters = self.0.counters();
-        let info = |entry: &Entry| view::info(&entry.kept, counters(&entry.kept.id));
+        let info = |entry: &Entry| view::info(&entry.kept, self.base(&entry.kept), counters(&entry.kept.id));
         self.0.state().entries.values().map(info).collect()
     }
 
     /// One session.
     pub fn get(&self, name: &str) -> Result<SessionInfo, SessionError> {
         let counters = self.0.counters();
-        self.0.state().entry(name).map(|entry| view::info(&entry.kept, counters(&entry.kept.id)))
+        self.0
+            .state()
+            .entry(name)
+            .map(|entry| view::info(&entry.kept, self.base(&entry.kept), counters(&entry.kept.id)))
     }
 
     /// Makes a session and starts its process, if it has one.
     pub fn create(&self, request: CreateSession) -> Result<SessionInfo, SessionError> {
         let plan = Plan::check(request, &self.0.env, &self.0.book.names())?;
+        let allow_dirty = plan.allow_dirty;
         let kept = self.admit(plan)?;
-        if let Err(error) = self.start(&kept) {
+        if let Err(error) = self.furnish(&kept, allow_dirty).and_then(|()| self.start(&kept)) {
             self.forget(&kept.id)?;
-            self.0.remove_files(&kept.id)?;
+            self.0.remove_files(&kept)?;
             return Err(error);
         }
         self.get(kept.name.as_str())
@@ -259,12 +263,11 @@ impl Inner {
         self.book.names().into_iter().filter(|name| session.may_use(name)).filter_map(minted).collect()
     }
 
-    fn remove_files(&self, id: &SessionId) -> Result<(), SessionError> {
-        let dir = self.home.session_dir(id);
-        match std::fs::remove_dir_all(&dir) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(SessionError::File { path: dir, source }),
-            _ => Ok(()),
+    fn remove_files(&self, kept: &StoredSession) -> Result<(), SessionError> {
+        for dir in [self.home.session_dir(&kept.id), self.home.worktree(&kept.name)] {
+            remove_dir(&dir).map_err(|source| SessionError::File { path: dir, source })?;
         }
+        Ok(())
     }
 
     /// Removes what sessions left behind that ended while no daemon could clean up.
@@ -276,7 +279,7 @@ impl Inner {
             let left = left.map_err(failed)?;
             let id = left.file_name().to_str().and_then(|name| SessionId::parse(name).ok());
             if id.is_some_and(|id| state.entries.values().all(|entry| entry.kept.id != id)) {
-                std::fs::remove_dir_all(left.path()).map_err(failed)?;
+                remove_dir(&left.path()).map_err(failed)?;
             }
         }
         Ok(())

@@ -49,6 +49,7 @@ fn wanted(args: &CreateArgs) -> Result<CreateSession> {
     Ok(CreateSession {
         agent,
         repo,
+        allow_dirty: args.allow_dirty,
         prompt: args.prompt.clone(),
         command: args.command.clone(),
         ..described(&args.session)?

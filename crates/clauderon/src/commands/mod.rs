@@ -13,9 +13,11 @@ mod create;
 mod daemon;
 mod delete;
 mod demo;
+mod diff;
 mod env;
 mod exec;
 mod explain;
+mod fetch;
 mod list;
 mod logs;
 mod run;
@@ -36,6 +38,8 @@ pub(crate) fn run(command: Command) -> Result<u8> {
         Command::SetAccessMode(args) => wait(set_access_mode::run(args)),
         Command::Stop(names) => wait(stop::run(names)),
         Command::Delete(names) => wait(delete::run(names)),
+        Command::Diff(args) => wait(diff::run(args)),
+        Command::Fetch(args) => wait(fetch::run(args)),
         Command::Logs(args) => wait(logs::run(args)),
         Command::Unlock(args) => wait(unlock::run(args)),
         Command::Config(command) => wait(config::run(command)),

@@ -29,6 +29,7 @@ mod services;
 mod streaming;
 mod troubleshooting;
 mod user_credentials;
+mod worktree;
 
 use clauderon_testkit::origin::{Origin, OriginBuilder};
 use clauderon_testkit::rig::{Rig, RigBuilder};

@@ -126,8 +126,9 @@ impl Supervisor {
 
     async fn remove(&self, id: &SessionId) -> Result<(), SessionError> {
         let Some(entry) = self.forget(id)? else { return Ok(()) };
-        terminate(entry.kept.process.filter(|_| entry.kept.status == Status::Running), entry.process_end).await;
-        self.0.remove_files(id)
+        let running = entry.kept.process.filter(|_| entry.kept.status == Status::Running);
+        terminate(running, entry.process_end).await;
+        self.0.remove_files(&entry.kept)
     }
 
     async fn end_with(self, owner: ProcessId, id: SessionId) {

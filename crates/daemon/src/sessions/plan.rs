@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) backend: &'static str,
     pub(crate) agent: String,
     pub(crate) repo: Option<String>,
+    /// Whether a copy may leave out what is not committed.
+    pub(crate) allow_dirty: bool,
     pub(crate) prompt: Option<String>,
     /// Empty: no process of its own.
     pub(crate) command: Vec<String>,
@@ -45,6 +47,7 @@ impl Plan {
             backend: "local",
             agent: "none".to_owned(),
             repo: None,
+            allow_dirty: false,
             prompt: None,
             command: Vec::new(),
             credentials: None,
@@ -62,13 +65,14 @@ impl Plan {
         let backend = backend(request.backend.as_deref())?;
         let mode = request.access_mode.as_deref().map(str::parse::<AccessMode>).transpose();
         let mode = mode.map_err(|error| SessionError::bad_request(error.to_string()))?.unwrap_or_default();
-        let (agent, command) = agent_and_command(&request, env)?;
+        let (agent, command) = agent_and_command(&request, backend, env)?;
         Ok(Self {
             name: naming(&request, &agent)?,
             mode,
             backend,
             agent,
-            repo: request.repo.map(|path| repository(path, backend)).transpose()?,
+            allow_dirty: request.allow_dirty,
+            repo: request.repo.map(repository).transpose()?,
             prompt: request.prompt,
             command,
             credentials: request.credentials.map(|names| known_credentials(names, known)).transpose()?,
@@ -92,7 +96,11 @@ fn backend(wanted: Option<&str>) -> Result<&'static str, SessionError> {
     }
 }
 
-fn agent_and_command(request: &CreateSession, env: &Environment) -> Result<(String, Vec<String>), SessionError> {
+fn agent_and_command(
+    request: &CreateSession,
+    backend: &str,
+    env: &Environment,
+) -> Result<(String, Vec<String>), SessionError> {
     let (agent, command) = (request.agent.as_deref(), &request.command);
     if !command.is_empty() {
         no_nul(command)?;
@@ -104,7 +112,7 @@ fn agent_and_command(request: &CreateSession, env: &Environment) -> Result<(Stri
         None if request.ephemeral => Ok(("custom".to_owned(), Vec::new())),
         preset => {
             let agent = known_agent(preset.unwrap_or("claude"))?;
-            Ok((agent.to_owned(), preset_command(agent, request.prompt.as_deref(), env)?))
+            Ok((agent.to_owned(), preset_command(agent, request.prompt.as_deref(), backend, env)?))
         }
     }
 }
@@ -118,7 +126,12 @@ fn known_agent(agent: &str) -> Result<&str, SessionError> {
 }
 
 /// The command that makes an agent work on a prompt without a terminal.
-fn preset_command(agent: &str, prompt: Option<&str>, env: &Environment) -> Result<Vec<String>, SessionError> {
+fn preset_command(
+    agent: &str,
+    prompt: Option<&str>,
+    backend: &str,
+    env: &Environment,
+) -> Result<Vec<String>, SessionError> {
     let prompt = prompt.filter(|prompt| !prompt.trim().is_empty()).ok_or_else(|| {
         SessionError::bad_request(format!("`{agent}` needs a prompt"))
             .with_hint("give --prompt TEXT, a command after `--`, or --no-agent for a session without a process")
@@ -128,9 +141,14 @@ fn preset_command(agent: &str, prompt: Option<&str>, env: &Environment) -> Resul
         hint: Some(format!("install {agent} and restart the daemon, or give a command after `--`")),
     })?;
     let program = program.to_string_lossy().into_owned();
+    // Nobody is there to be asked. Codex would put a sandbox of its own into ours, where none can be made.
+    let is_sandboxed = backend == sandboxed::BACKEND;
     let arguments: &[&str] = match agent {
+        "codex" if is_sandboxed => &["exec", "--dangerously-bypass-approvals-and-sandbox", prompt],
         "codex" => &["exec", prompt],
+        "gemini" if is_sandboxed => &["--skip-trust", "--yolo", "-p", prompt],
         "gemini" => &["--skip-trust", "-p", prompt],
+        _ if is_sandboxed => &["--dangerously-skip-permissions", "-p", prompt],
         _ => &["-p", prompt],
     };
     let command: Vec<String> = std::iter::once(program).chain(arguments.iter().map(|&text| text.to_owned())).collect();
@@ -160,11 +178,7 @@ fn file_name(path: &str) -> String {
     Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn repository(path: String, backend: &str) -> Result<String, SessionError> {
-    if backend == sandboxed::BACKEND {
-        let error = SessionError::Backend { what: "a sandbox cannot be given a repository yet".to_owned(), hint: None };
-        return Err(error.with_hint("start `clauderon run --backend sandbox -- CMD` in the repository"));
-    }
+fn repository(path: String) -> Result<String, SessionError> {
     let is_there = Path::new(&path).is_absolute() && Path::new(&path).is_dir();
     if is_there {
         return Ok(path);

@@ -16,6 +16,7 @@ use clauderon_sandbox::plan::{Plan, RELAY_PORT};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::process::Child;
 
+use super::repository::Repository;
 use super::{SessionError, Supervisor, random};
 use crate::environment;
 use crate::home::{private_dir, write_private};
@@ -38,6 +39,8 @@ impl Supervisor {
             return Err(error.with_hint("its commands run without a sandbox"));
         }
         let shown = match &wanted.directory {
+            // A session with a copy of a repository works there, wherever its caller stands.
+            _ if kept.repo.is_some() => self.copy_of(&kept)?,
             Some(directory) => scene::shown(Path::new(directory), wanted.writable, &self.0.home)?,
             None => Shown::Nothing,
         };
@@ -54,7 +57,8 @@ impl Supervisor {
         let text = |text: &std::ffi::OsStr| text.to_str().map(str::to_owned);
         let inherited: Vec<_> =
             self.0.env.filter(|_| true).filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
-        let plan = self.write_plan(kept, &Shown::Nothing, &inherited, Some(self.0.output(&kept.id)))?;
+        let shown = if kept.repo.is_some() { self.copy_of(kept)? } else { Shown::Nothing };
+        let plan = self.write_plan(kept, &shown, &inherited, Some(self.0.output(&kept.id)))?;
         // The program that runs now, whatever lies at its path by the time.
         let mut command = std::process::Command::new("/proc/self/exe");
         command.arg0("clauderon").args(["sandbox-init", "--report", "--plan"]).arg(&plan).arg("--").args(&kept.command);
@@ -71,6 +75,35 @@ impl Supervisor {
             Ok(()) => Ok(child),
             Err(error) => Err(SessionError::Backend { what: error.what, hint: error.hint }),
         }
+    }
+
+    /// Makes what a session has besides its identity: of its repository a copy, so that nothing the agent writes lies where
+    /// the user's git would act on it.
+    pub(super) fn furnish(&self, kept: &StoredSession, allow_dirty: bool) -> Result<(), SessionError> {
+        let Some(repo) = kept.repo.as_deref().filter(|_| kept.backend == BACKEND) else { return Ok(()) };
+        let copy = self.0.home.worktree(&kept.name);
+        let base = Repository::open(Path::new(repo))?.copy_to(&copy, kept.name.as_str(), allow_dirty)?;
+        let path = self.base_file(kept);
+        let failed = |source| SessionError::File { path: path.clone(), source };
+        write_private(&path, base.as_bytes(), 0o600).map_err(failed)?;
+        give_files(&copy, &kept.id).map_err(|source| SessionError::File { path: copy.clone(), source })
+    }
+
+    /// The commit that the session's copy began at.
+    pub(super) fn base(&self, kept: &StoredSession) -> Option<String> {
+        kept.repo.as_ref().and_then(|_| std::fs::read_to_string(self.base_file(kept)).ok())
+    }
+
+    fn base_file(&self, kept: &StoredSession) -> PathBuf {
+        self.0.home.session_dir(&kept.id).join("base")
+    }
+
+    fn copy_of(&self, kept: &StoredSession) -> Result<Shown, SessionError> {
+        let repo = kept.repo.as_deref().unwrap_or_default();
+        let objects = Repository::open(Path::new(repo))?.object_stores();
+        let path = self.0.home.worktree(&kept.name);
+        let real = path.canonicalize().map_err(|source| SessionError::File { path, source })?;
+        Ok(Shown::Copy { path: real, objects })
     }
 
     fn write_plan(

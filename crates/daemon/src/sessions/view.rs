@@ -66,8 +66,8 @@ pub(crate) fn session(kept: &StoredSession) -> Result<Session, SessionError> {
     })
 }
 
-/// A kept session as listings show it.
-pub(crate) fn info(kept: &StoredSession, counters: SessionCounters) -> SessionInfo {
+/// A kept session as listings show it; `base` is the commit its copy began at.
+pub(crate) fn info(kept: &StoredSession, base: Option<String>, counters: SessionCounters) -> SessionInfo {
     SessionInfo {
         id: kept.id.to_string(),
         name: kept.name.to_string(),
@@ -77,6 +77,7 @@ pub(crate) fn info(kept: &StoredSession, counters: SessionCounters) -> SessionIn
         agent: kept.agent.clone(),
         created_at: rfc3339(kept.created_ms),
         repo: kept.repo.clone(),
+        base,
         exit_code: kept.exit_code,
         credentials: kept.credentials.clone(),
         allow_hosts: kept.allow_hosts.clone(),

@@ -25,6 +25,13 @@ pub(super) enum Shown {
     Nothing,
     /// One that cannot be shown, and why.
     Hidden(String),
+    /// The session's own copy of its repository.
+    Copy {
+        /// Where it is.
+        path: PathBuf,
+        /// Where git finds the objects that it shares.
+        objects: Vec<PathBuf>,
+    },
     /// This one.
     Directory {
         /// Where it is, without links.
@@ -76,6 +83,10 @@ impl Scene<'_> {
                 writable.extend(may_write.then(|| path.clone()));
                 path.clone()
             }
+            Shown::Copy { path, .. } => {
+                writable.push(path.clone());
+                path.clone()
+            }
             Shown::Nothing | Shown::Hidden(_) => user_home,
         };
         Plan {
@@ -109,8 +120,13 @@ impl Scene<'_> {
         view.push(Entry::Directory { target: format!("/run/user/{}", self.uid).into() });
         view.extend(devices());
         view.extend(self.own_files());
-        if let Shown::Directory { path, writable } = self.shown {
-            view.extend(work(path, *writable));
+        match self.shown {
+            Shown::Directory { path, writable } => view.extend(work(path, *writable)),
+            Shown::Copy { path, objects } => {
+                view.push(Entry::same(path, Access::Write));
+                view.extend(objects.iter().map(|path| Entry::same(path, Access::Read)));
+            }
+            Shown::Nothing | Shown::Hidden(_) => {}
         }
         // Parents first; among equals the order above.
         view.sort_by_key(|entry| entry.target().components().count());
