@@ -75,6 +75,9 @@ pub(crate) enum Command {
     /// Tell what would happen to a request, without sending it
     #[command(before_long_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
+    /// Look for what keeps clauderon or a tool from working on this machine, and say what to do
+    #[command(before_long_help = examples::DOCTOR)]
+    Doctor(Format),
     /// Show the whole path on a stand-in origin: no account, no network
     #[command(before_long_help = examples::DEMO)]
     Demo,

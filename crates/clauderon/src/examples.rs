@@ -168,6 +168,12 @@ Examples:
     -H 'Content-Type: application/json' --data '{\"query\":\"{viewer{login}}\"}'
 ";
 
+pub(crate) const DOCTOR: &str = "\
+Examples:
+  clauderon doctor                                 exits with 1 if something does not work
+  clauderon doctor --json | jq '.[] | select(.result == \"failed\")'
+";
+
 pub(crate) const DEMO: &str = "\
 Examples:
   clauderon demo

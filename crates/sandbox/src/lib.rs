@@ -14,6 +14,7 @@ mod launch;
 mod namespaces;
 mod network;
 pub mod plan;
+pub mod probe;
 mod relay;
 mod seccomp;
 mod supervise;

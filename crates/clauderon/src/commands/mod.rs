@@ -14,6 +14,7 @@ mod daemon;
 mod delete;
 mod demo;
 mod diff;
+mod doctor;
 mod env;
 mod exec;
 mod explain;
@@ -46,6 +47,7 @@ pub(crate) fn run(command: Command) -> Result<u8> {
         Command::Audit(command) => wait(audit::run(command)),
         Command::Ca(command) => ca::run(command),
         Command::Explain(args) => wait(explain::run(args)),
+        Command::Doctor(format) => wait(doctor::run(format)),
         Command::Demo => wait(demo::run()),
         Command::SandboxInit(args) => sandbox_init::run(&args),
         Command::Completions { shell } => completions::run(shell),

@@ -8,6 +8,7 @@ mod crash;
 mod credentials;
 mod curl;
 mod daemon;
+mod doctor;
 mod explain;
 mod framing;
 mod git;

@@ -11,8 +11,8 @@ use crate::output::{self, Tone};
 use crate::reach;
 
 mod agent;
-mod origin;
-mod stage;
+pub(super) mod origin;
+pub(super) mod stage;
 
 pub(crate) async fn run() -> Result<u8> {
     clauderon_proxy::tls::install_crypto_provider();

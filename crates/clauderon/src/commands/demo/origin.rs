@@ -19,10 +19,10 @@ use tokio_rustls::TlsAcceptor;
 use crate::error::Result;
 
 /// What the stand-in answers; it repeats nothing of the request.
-pub(super) const ANSWER: &str = r#"{"login":"octocat","id":583231}"#;
+pub(in crate::commands) const ANSWER: &str = r#"{"login":"octocat","id":583231}"#;
 
 /// A running stand-in.
-pub(super) struct Origin {
+pub(in crate::commands) struct Origin {
     address: SocketAddr,
     root_pem: String,
     seen: Log,
@@ -31,17 +31,17 @@ pub(super) struct Origin {
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) authorization: Option<String>,
+pub(in crate::commands) struct Seen {
+    pub(in crate::commands) method: String,
+    pub(in crate::commands) path: String,
+    pub(in crate::commands) authorization: Option<String>,
 }
 
 type Log = Arc<Mutex<Vec<Seen>>>;
 
 impl Origin {
     /// Starts a stand-in for `host` with a root of its own.
-    pub(super) async fn start(host: &str) -> Result<Self> {
+    pub(in crate::commands) async fn start(host: &str) -> Result<Self> {
         let (root_pem, config) = identity(host)?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let (address, seen) = (listener.local_addr()?, Log::default());
@@ -50,17 +50,17 @@ impl Origin {
     }
 
     /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(in crate::commands) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The root that its certificate chains to.
-    pub(super) fn root_pem(&self) -> &str {
+    pub(in crate::commands) fn root_pem(&self) -> &str {
         &self.root_pem
     }
 
     /// Every request so far.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(in crate::commands) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

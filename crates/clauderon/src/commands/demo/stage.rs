@@ -16,7 +16,7 @@ use super::origin::Origin;
 use crate::error::{CliError, Doing, FAILURE, Result};
 
 /// A running daemon that ends, with its home, when dropped.
-pub(super) struct Stage {
+pub(in crate::commands) struct Stage {
     home: TempDir,
     daemon: Child,
     client: Client,
@@ -24,7 +24,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Starts a daemon that dials `origin` for `host` and has `secret` for it.
-    pub(super) async fn open(origin: &Origin, host: &str, secret: &str) -> Result<Self> {
+    pub(in crate::commands) async fn open(origin: &Origin, host: &str, secret: &str) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("clauderon-demo-").tempdir()?;
         furnish(home.path(), origin, host, secret).doing(|| "cannot prepare a temporary home")?;
         let daemon = spawn(home.path()).doing(|| "cannot start the daemon")?;
@@ -35,12 +35,12 @@ impl Stage {
     }
 
     /// The daemon's client.
-    pub(super) fn client(&self) -> &Client {
+    pub(in crate::commands) fn client(&self) -> &Client {
         &self.client
     }
 
     /// The newest audit line of a request with `method`; it may come a moment after the answer.
-    pub(super) async fn recorded(&self, method: &str) -> Result<String> {
+    pub(in crate::commands) async fn recorded(&self, method: &str) -> Result<String> {
         let wanted = format!("\"method\":\"{method}\"");
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -55,14 +55,14 @@ impl Stage {
     }
 
     /// Whether `audit verify` finds nothing wrong.
-    pub(super) fn log_is_intact(&self) -> Result<bool> {
+    pub(in crate::commands) fn log_is_intact(&self) -> Result<bool> {
         let home = self.home.path();
         let report = clauderon_proxy::audit::verify(&home.join("audit.jsonl"), &home.join("audit.journal"))?;
         Ok(report.problems.is_empty() && report.lines > 0)
     }
 
     /// Stops the daemon; what it said.
-    pub(super) async fn close(mut self) -> Result<String> {
+    pub(in crate::commands) async fn close(mut self) -> Result<String> {
         if let Some(pid) = self.daemon.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
             rustix::process::kill_process(pid, Signal::TERM)?;
         }
