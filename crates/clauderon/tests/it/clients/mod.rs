@@ -4,6 +4,7 @@
 
 mod claude;
 mod codex;
+mod gemini;
 mod gh;
 mod installed;
 mod lfs;
