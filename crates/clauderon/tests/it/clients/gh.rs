@@ -1,27 +1,39 @@
 //! GitHub's own command line.
 
+use clauderon_testkit::git_origin::GitOrigin;
 use clauderon_testkit::origin::{Call, Origin, ok, with_field};
-use clauderon_testkit::rig::Rig;
+use clauderon_testkit::rig::{Rig, RigBuilder};
 use clauderon_testkit::run::Run;
 use http::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::{GITHUB, github_rig};
 
-/// GitHub's API as `gh` knows it; it answers 401 to anything but the real token.
 async fn github() -> (Origin, Rig) {
+    github_with(|rig| rig).await
+}
+
+/// GitHub's API as `gh` knows it, which answers 401 to anything but the real token; and what else `more` adds.
+async fn github_with(more: impl FnOnce(RigBuilder) -> RigBuilder) -> (Origin, Rig) {
+    let issue = json!({ "number": 1, "html_url": "https://github.com/owner/repo/issues/1" });
     let origin = Origin::https("api.github.com").require("authorization", &format!("token {GITHUB}"));
     let origin = origin
         .route("/graphql", |call| async move { graphql(call).await })
         .route("/user", |call| json_answer(call, json!({ "login": "octocat" })))
-        .route("/repos/owner/repo/issues", |call| {
-            json_answer(call, json!({ "number": 1, "html_url": "https://github.com/owner/repo/issues/1" }))
+        .route("/repos/owner/repo/issues", move |call| json_answer(call, issue.clone()))
+        .route("/repos/owner/repo/releases/tags/v1", |call| json_answer(call, release()))
+        .route("/repos/owner/repo/releases/assets/1", |call| async move {
+            call.collect().await;
+            let moved = clauderon_testkit::origin::status(http::StatusCode::FOUND, "");
+            with_field(moved, "location", "https://objects.githubusercontent.com/asset")
         })
         .start()
         .await;
-    let rig = github_rig(&origin).start().await;
-    rig.create("review", &["--access-mode", "read-only", "--allow-host", "api.github.com"]).await;
-    rig.create("write", &["--allow-host", "api.github.com"]).await;
+    let rig = more(github_rig(&origin)).start().await;
+    let hosts = ["api.github.com", "github.com", "uploads.github.com", "objects.githubusercontent.com"];
+    let hosts: Vec<&str> = hosts.into_iter().flat_map(|host| ["--allow-host", host]).collect();
+    rig.create("review", &[&hosts[..], &["--access-mode", "read-only"]].concat()).await;
+    rig.create("write", &hosts).await;
     (origin, rig)
 }
 
@@ -55,6 +67,8 @@ async fn graphql(call: Call) -> Response<clauderon_testkit::body::Body> {
         json!({ "repository": { "hasIssuesEnabled": true, "issue": { "__typename": "Issue", "number": 3, "title": "An issue" } } })
     } else if query.contains("query RepositoryNetwork") {
         json!({ "viewer": { "login": "octocat" }, "repo_000": repository })
+    } else if query.contains("RepositoryReleaseByTag") {
+        json!({ "repository": { "release": { "databaseId": 1, "isDraft": false } } })
     } else if query.contains("__type") {
         json!({ "PullRequest": { "fields": [] }, "Issue": { "fields": [] } })
     } else {
@@ -123,4 +137,53 @@ async fn knows_itself_logged_in_and_shows_only_the_placeholder() {
     assert_eq!(token.trim(), rig.session_env("review").await["GH_TOKEN"]);
     let git = gh(&rig, "review", &["auth", "git-credential", "get"]).await.input("protocol=https\nhost=github.com\n\n");
     assert!(git.succeed().await.stdout.contains(token.trim()));
+}
+
+#[tokio::test]
+async fn clones_by_any_address() {
+    let git = GitOrigin::start("github.com", GITHUB).await;
+    git.repository("owner/repo").await;
+    let (_api, rig) = github_with(|rig| rig.origin(&git.origin)).await;
+    for (session, how) in [("review", "gh"), ("write", "git@github.com:"), ("review", "ssh://git@github.com/")] {
+        let dir = rig.work_dir(&format!("clone-{session}-{}", how.len()));
+        let clone = match how {
+            "gh" => rig.tool("gh", session, &dir).await.args(["repo", "clone", "owner/repo", "copy"]),
+            base => {
+                rig.tool("git", session, &dir).await.args(["clone", "--quiet", &format!("{base}owner/repo"), "copy"])
+            }
+        };
+        clone.env("GIT_CONFIG_NOSYSTEM", "1").env("GH_NO_UPDATE_NOTIFIER", "1").succeed().await;
+        assert!(dir.join("copy/README").exists(), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn uploads_and_downloads_release_assets() {
+    let store = Origin::https("objects.githubusercontent.com").reply("/asset", "the asset").start().await;
+    let uploads = Origin::https("uploads.github.com").require("authorization", &format!("token {GITHUB}"));
+    let uploads = uploads.route("/repos/owner/repo/releases/1/assets", |call| json_answer(call, asset())).start().await;
+    let (_api, rig) = github_with(|rig| rig.origin(&store).origin(&uploads)).await;
+    for session in ["review", "write"] {
+        let dir = rig.work_dir(session).display().to_string();
+        let args = ["release", "download", "v1", "--repo", "owner/repo", "--pattern", "*", "--dir", &dir, "--clobber"];
+        gh(&rig, session, &args).await.succeed().await;
+        assert_eq!(std::fs::read_to_string(rig.work_dir(session).join("asset.txt")).unwrap(), "the asset");
+    }
+    assert!(store.log().requests().iter().all(|seen| seen.field("authorization").is_none()));
+    std::fs::write(rig.outside().join("new.txt"), "a new asset").unwrap();
+    let args = ["release", "upload", "v1", "new.txt", "--repo", "owner/repo"];
+    assert_ne!(gh(&rig, "review", &args).await.finish().await.code, 0);
+    assert_eq!(uploads.log().count(), 0);
+    gh(&rig, "write", &args).await.succeed().await;
+    assert_eq!(uploads.log().only().body.as_ref(), b"a new asset");
+}
+
+fn asset() -> Value {
+    let url = "https://api.github.com/repos/owner/repo/releases/assets/1";
+    json!({ "id": 1, "name": "asset.txt", "size": 9, "state": "uploaded", "url": url })
+}
+
+fn release() -> Value {
+    let upload = "https://uploads.github.com/repos/owner/repo/releases/1/assets{?name,label}";
+    json!({ "id": 1, "tag_name": "v1", "upload_url": upload, "assets": [asset()], "draft": false })
 }
