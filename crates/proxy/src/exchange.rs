@@ -120,9 +120,9 @@ impl Exchange {
 
     /// Takes the session's turn and writes the intent down; only then may anything reach the origin.
     pub(crate) fn begin(&mut self) -> Result<(), Denial> {
-        self.turn = self.seat.as_ref().and_then(Seat::take_turn);
-        if self.turn.is_none() {
-            return Err(Denial::new(DenialCode::TooBusy, "the session has too many requests under way"));
+        if let Some(seat) = &self.seat {
+            let too_busy = || Denial::new(DenialCode::TooBusy, "the session has too many requests under way");
+            self.turn = Some(seat.take_turn().ok_or_else(too_busy)?);
         }
         let record = self.record.as_ref().expect("the record leaves only when the exchange ends");
         let pending = self.log.begin(record);

@@ -6,6 +6,7 @@ use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::host::{Origin, Scheme};
 use clauderon_core::inject::Injected;
 use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body::Body as _;
@@ -50,7 +51,11 @@ impl Route<'_> {
     /// refused the stream, or it is idempotent, bodiless, and an idle connection broke before it answered (RFC 9110 § 9.2.2).
     /// The one other case is an answer: a 401 to a credential that has become another since ([`Spare`](crate::renewal::Spare)).
     pub(crate) async fn send(&self, injected: Injected, body: Body) -> Result<Response<Body>, Denial> {
-        let parts = injected.into_parts();
+        self.send_own(injected.into_parts(), body).await
+    }
+
+    /// Sends a request of the daemon's own, which no agent had a part in.
+    pub(crate) async fn send_own(&self, parts: Parts, body: Body) -> Result<Response<Body>, Denial> {
         let replayable = body.is_end_stream() && parts.method.is_idempotent();
         let http2_wanted = parts.version == Version::HTTP_2 && self.origin.scheme == Scheme::Https;
         let request = Request::from_parts(parts, Counted::new(body, self.sent.clone()));

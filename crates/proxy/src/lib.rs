@@ -36,6 +36,7 @@ mod connection;
 mod deadline;
 mod downstream;
 pub mod drain;
+pub mod errand;
 mod exchange;
 mod forward;
 mod h2_body;

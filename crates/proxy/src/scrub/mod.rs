@@ -5,6 +5,7 @@ mod codings;
 mod decode;
 pub(crate) mod frames;
 mod messages;
+mod whole;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,7 @@ use codings::Coding;
 pub(crate) use codings::narrow_codings;
 use decode::Decoder;
 use messages::Messages;
+pub(crate) use whole::whole;
 
 /// Takes one request's secret out of all that comes back, and counts how often it was there. Cheap to clone.
 #[derive(Clone)]
