@@ -23,7 +23,7 @@ use http::{HeaderName, HeaderValue};
 use crate::access::ReadException;
 pub use crate::cidr::Cidr;
 use crate::credential::CredentialName;
-use crate::host::{Host, HostPattern};
+use crate::host::{Host, HostPattern, Origin};
 use crate::rule::InjectPolicy;
 use crate::secret::Secret;
 
@@ -46,6 +46,8 @@ pub struct Settings {
     pub kubectl_proxy_port: u16,
     /// 1Password.
     pub onepassword: OnePasswordSettings,
+    /// Logins that agents keep on this machine.
+    pub logins: LoginSettings,
     /// How origins are reached.
     pub upstream: UpstreamSettings,
     /// Which addresses may be dialled although private.
@@ -127,6 +129,30 @@ pub struct OnePasswordSettings {
     pub fallback: bool,
     /// Credential to reference.
     pub credentials: BTreeMap<CredentialName, OpReference>,
+}
+
+/// `[logins]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginSettings {
+    /// Whether they are used where no other source has a value.
+    pub enabled: bool,
+    /// Claude Code's credentials file; `None` is its usual place.
+    pub claude: Option<PathBuf>,
+    /// Codex's `auth.json`; `None` is its usual place.
+    pub codex: Option<PathBuf>,
+    /// Where Claude Code's login is renewed.
+    pub claude_token_url: TokenUrl,
+    /// Where Codex's login is renewed.
+    pub codex_token_url: TokenUrl,
+}
+
+/// A token endpoint (RFC 6749 § 3.2), always `https`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenUrl {
+    /// Its origin.
+    pub origin: Origin,
+    /// Its path, with the leading slash.
+    pub path: String,
 }
 
 /// `[upstream]`.
@@ -263,6 +289,7 @@ impl Settings {
                 fallback: false,
                 credentials: BTreeMap::new(),
             },
+            logins: LoginSettings::default(),
             upstream: UpstreamSettings::default(),
             allow_private: Vec::new(),
             policy: PolicySettings::default(),
@@ -278,6 +305,25 @@ impl ServiceSettings {
     /// A base URL in the one form settings hold it in (`https://host[:port]/path/`), or what would be right.
     pub fn url_form(text: &str) -> Result<String, String> {
         values::service_url(text)
+    }
+}
+
+impl Default for LoginSettings {
+    fn default() -> Self {
+        let url = |text| values::token_url(text).expect("the built-in URLs are valid");
+        Self {
+            enabled: true,
+            claude: None,
+            codex: None,
+            claude_token_url: url("https://platform.claude.com/v1/oauth/token"),
+            codex_token_url: url("https://auth.openai.com/oauth/token"),
+        }
+    }
+}
+
+impl std::fmt::Display for TokenUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}{}", self.origin.scheme.as_str(), self.origin.authority(), self.path)
     }
 }
 
@@ -516,8 +562,17 @@ extra_headers = { From = "me@example.com", Host = "x", Authorization = "x", "a b
 
     /// Whether some table takes this key: an unknown one is told so.
     fn docs_known(name: &str) -> bool {
-        let tables =
-            ["", "[onepassword]", "[upstream]", "[network]", "[read_only]", "[audit]", "[limits]", "[[credential]]"];
+        let tables = [
+            "",
+            "[onepassword]",
+            "[logins]",
+            "[upstream]",
+            "[network]",
+            "[read_only]",
+            "[audit]",
+            "[limits]",
+            "[[credential]]",
+        ];
         let services = crate::service::SERVICES.iter().map(|service| format!("[services.{}]", service.name()));
         let unknown = |table: &str| {
             let told = parse(&format!("{table}\n{name} = 0.5\n"));

@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 
 use crate::sources::Reading;
 use crate::sources::env::Environment;
+use crate::sources::login::{Keeper, Logins};
 use crate::sources::onepassword::{OnePassword, Unlocked};
 
 mod pages;
@@ -27,6 +28,7 @@ use pages::{Definition, Found, Page, Pages, definitions};
 pub struct Book {
     env: Arc<Environment>,
     onepassword: OnePassword,
+    logins: Logins,
     pages: ArcSwap<Pages>,
 }
 
@@ -34,8 +36,10 @@ impl Book {
     /// Reads all sources for `settings`; 1Password is not asked before a first use.
     pub fn open(env: Arc<Environment>, settings: &Settings) -> Self {
         let onepassword = OnePassword::new(&env, &settings.onepassword);
-        let pages = Pages::read(definitions(settings), settings.onepassword.fallback, &env, None);
-        Self { env, onepassword, pages: ArcSwap::from_pointee(pages) }
+        let logins = Logins::default();
+        let sources = (env.as_ref(), &logins);
+        let pages = Pages::read(definitions(settings), settings.onepassword.fallback, sources, None);
+        Self { env, onepassword, logins, pages: ArcSwap::from_pointee(pages) }
     }
 
     /// Reads all sources for new settings; what 1Password answered is kept unless another account may be meant now.
@@ -49,6 +53,19 @@ impl Book {
         let pages = self.pages.load();
         let definitions = pages.order.iter().map(|page| Arc::clone(&page.definition)).collect();
         self.turn(definitions, pages.fallback);
+    }
+
+    /// The logins that agents keep on this machine.
+    pub fn logins(&self) -> &Logins {
+        &self.logins
+    }
+
+    /// Whose login stands behind a credential, if one does.
+    pub fn login_of(&self, name: &CredentialName) -> Option<Keeper> {
+        match self.page(name)?.reading()? {
+            Reading::Login(keeper) => Some(*keeper),
+            Reading::Literal(_) | Reading::Reference(_) | Reading::Broken(_) => None,
+        }
     }
 
     /// Every credential that could exist, in the order of the documentation.
@@ -91,7 +108,7 @@ impl Book {
     }
 
     fn unlocked(&self, page: &Page, unlocked: Option<&Unlocked>) -> UnlockedCredential {
-        let usable = matches!(page.reading(), Some(Reading::Literal(_)));
+        let usable = matches!(page.reading(), Some(Reading::Literal(_) | Reading::Login(_)));
         let outcome = match unlocked {
             Some(Unlocked::Read) => "read",
             Some(Unlocked::Held) => "held",
@@ -134,6 +151,7 @@ impl Book {
                 Reading::Literal(_) => return true,
                 Reading::Reference(reference) if self.onepassword.failure(reference).is_none() => return true,
                 Reading::Reference(_) if self.gives_way(found) => {}
+                Reading::Login(keeper) => return self.logins.problem(*keeper).is_none(),
                 Reading::Reference(_) | Reading::Broken(_) => return false,
             }
         }
@@ -147,6 +165,7 @@ impl Book {
             Some(Reading::Reference(reference)) => {
                 self.onepassword.held(reference).map_or(Known::Unresolved, Known::Ready)
             }
+            Some(Reading::Login(keeper)) => self.logins.peek(*keeper),
             // Resolving it says what is wrong.
             Some(Reading::Broken(_)) => Known::Unresolved,
         }
@@ -166,6 +185,7 @@ impl Book {
                 };
                 Some(format!("{found}: {failure}{instead}"))
             }
+            Reading::Login(keeper) => Some(format!("{found}: {}", self.logins.problem(*keeper)?)),
             Reading::Broken(reason) => Some(format!("{found}: {reason}")),
         })
     }
@@ -189,6 +209,7 @@ impl Book {
         match &found.reading {
             Reading::Literal(secret) => Ok(Arc::clone(secret)),
             Reading::Reference(reference) => self.onepassword.read(reference).await.map_err(|f| f.to_string()),
+            Reading::Login(keeper) => self.logins.resolve(*keeper).await,
             Reading::Broken(reason) => Err(reason.clone()),
         }
     }
@@ -214,7 +235,11 @@ impl Book {
         tracing::info!(credential = %name, "an origin refused the credential: its source is asked again");
         let failure = match page.reading() {
             Some(Reading::Reference(reference)) => self.onepassword.renew(reference).await.err(),
-            _ => None,
+            Some(Reading::Login(keeper)) => {
+                self.logins.forget(*keeper);
+                None
+            }
+            Some(Reading::Literal(_) | Reading::Broken(_)) | None => None,
         };
         self.refresh();
         *renewed = Some(Instant::now());
@@ -231,7 +256,7 @@ impl Book {
     }
 
     fn turn(&self, definitions: Vec<Arc<Definition>>, fallback: bool) {
-        let pages = Pages::read(definitions, fallback, &self.env, Some(&self.pages.load()));
+        let pages = Pages::read(definitions, fallback, (&self.env, &self.logins), Some(&self.pages.load()));
         self.onepassword.keep_only(&pages.references());
         self.pages.store(Arc::new(pages));
     }

@@ -98,6 +98,9 @@ impl Case<'_> {
         if let Err(denial) = clauderon_proxy::vet(permit.origin(), &self.snapshot.settings) {
             return denied(told, &denial);
         }
+        if permit.local().is_some() {
+            return Explanation { injection: "no: clauderon answers this itself, nothing goes out".to_owned(), ..told };
+        }
         let idle = inject::idle_because(&permit, &parts, self.session);
         let by_rule = permit.reason().is_none();
         match inject::plan(permit, &parts, self.session, &self.snapshot.placeholders) {

@@ -143,6 +143,7 @@ impl Prepared {
             local: Arc::new(Web::new(Arc::clone(control), Arc::clone(&self.token))),
             own_listeners: vec![address],
         })?;
+        self.book.logins().through(&proxy);
         self.supervisor.serve(Way { proxy: Arc::clone(&proxy), address, drain: drain.clone() });
         tokio::spawn(control::serve(listeners.control, Arc::clone(control), drain.clone()));
         tokio::spawn(async move { proxy.serve_tcp(listeners.tcp, drain).await });

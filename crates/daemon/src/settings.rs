@@ -42,6 +42,7 @@ impl Loader {
         self.apply_environment(&mut settings)?;
         self.apply_flags(&mut settings);
         self.apply_npm(&mut settings);
+        self.apply_logins(&mut settings);
         Ok(settings)
     }
 
@@ -115,6 +116,17 @@ impl Loader {
             settings.services.entry("npm".to_owned()).or_default().registries = all;
             settings.given.insert("services.npm.registries".to_owned(), GivenBy::Npm);
         }
+    }
+
+    /// The places where Claude Code and Codex keep their logins unless told otherwise.
+    fn apply_logins(&self, settings: &mut Settings) {
+        let home = |variable: &str, usual: &str| match self.env.get(variable).filter(|dir| !dir.is_empty()) {
+            Some(dir) => PathBuf::from(dir),
+            None => self.home.user_home().join(usual),
+        };
+        let logins = &mut settings.logins;
+        logins.claude.get_or_insert_with(|| home("CLAUDE_CONFIG_DIR", ".claude").join(".credentials.json"));
+        logins.codex.get_or_insert_with(|| home("CODEX_HOME", ".codex").join("auth.json"));
     }
 
     fn npm_registries(&self) -> Registries {

@@ -108,7 +108,10 @@ impl<F: Fn(Change)> Watcher<F> {
 
 impl Files {
     fn of(loader: &Loader, settings: &Settings) -> Self {
-        let secrets = settings.credentials.iter().filter_map(|credential| credential.file.clone());
+        let logins = [&settings.logins.claude, &settings.logins.codex].into_iter().flatten();
+        let logins = logins.filter(|_| settings.logins.enabled).cloned();
+        let own = settings.credentials.iter().filter_map(|credential| credential.file.clone());
+        let secrets = own.chain(logins);
         Self {
             settings: with_targets(loader.files()),
             secrets: with_targets(secrets),

@@ -23,6 +23,7 @@ const TOP: &[&str] = &[
 
 const TABLES: &[(&str, &[&str])] = &[
     ("onepassword", &["enabled", "op_path", "account", "cache_ttl", "fallback"]),
+    ("logins", &["claude", "codex", "claude_token_url", "codex_token_url"]),
     ("upstream", &["resolve", "ca_file", "proxy", "no_proxy", "connect_timeout", "response_timeout"]),
     ("network", &["allow_private", "allow_hosts"]),
     ("read_only", &["allow"]),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http::{HeaderName, HeaderValue};
 
@@ -15,6 +15,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
     let mut listing = Listing { given: &settings.given, entries: Vec::new() };
     listing.top(settings);
     listing.onepassword(settings);
+    listing.logins(settings);
     listing.upstream(settings);
     listing.network(settings);
     listing.limits(settings);
@@ -63,6 +64,16 @@ impl Listing<'_> {
         for (name, reference) in &onepassword.credentials {
             self.file(format!("onepassword.credentials.{name}"), quoted(reference));
         }
+    }
+
+    fn logins(&mut self, settings: &Settings) {
+        let logins = &settings.logins;
+        let file = |file: &Option<PathBuf>| file.as_deref().map_or_else(|| quoted(""), path);
+        self.add("logins.enabled", logins.enabled);
+        self.add("logins.claude", file(&logins.claude));
+        self.add("logins.codex", file(&logins.codex));
+        self.add("logins.claude_token_url", quoted(&logins.claude_token_url));
+        self.add("logins.codex_token_url", quoted(&logins.codex_token_url));
     }
 
     fn upstream(&mut self, settings: &Settings) {

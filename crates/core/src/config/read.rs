@@ -11,7 +11,7 @@ use super::credential;
 use super::document::{Document, Item, Table};
 use super::suggest::suggestion;
 use super::values::{self, Places};
-use super::{ConfigErrors, OnePasswordSettings, OpReference, ServiceSettings, Settings, UserCredential};
+use super::{ConfigErrors, LoginSettings, OnePasswordSettings, OpReference, ServiceSettings, Settings, UserCredential};
 use crate::credential::{CredentialKind, CredentialName};
 use crate::host::Host;
 use crate::service::{SERVICES, Service};
@@ -22,6 +22,7 @@ pub(super) fn settings(text: &str, places: Places<'_>) -> Result<Settings, Confi
     let mut settings = Settings::defaults(places.home);
     let mut root = document.root();
     top(&mut root, &mut settings, places);
+    logins(&mut root, &mut settings.logins, places);
     upstream(&mut root, &mut settings, places);
     network(&mut root, &mut settings);
     limits(&mut root, &mut settings);
@@ -97,6 +98,16 @@ fn references(mapping: &Table<'_, '_>, named: &[CredentialName]) -> BTreeMap<Cre
 fn credential_of_key(key: &str, named: &[CredentialName]) -> Option<CredentialName> {
     let built_in = CredentialKind::ALL.into_iter().find(|kind| key == kind.names().key || key == kind.names().name);
     built_in.map(CredentialKind::credential).or_else(|| named.iter().find(|name| name.as_str() == key).cloned())
+}
+
+fn logins(root: &mut Table<'_, '_>, settings: &mut LoginSettings, places: Places<'_>) {
+    let Some(mut table) = root.table("logins") else { return };
+    set(&mut settings.enabled, table.boolean("enabled"));
+    settings.claude = table.string("claude", |text| places.path(text));
+    settings.codex = table.string("codex", |text| places.path(text));
+    set(&mut settings.claude_token_url, table.string("claude_token_url", values::token_url));
+    set(&mut settings.codex_token_url, table.string("codex_token_url", values::token_url));
+    table.finish();
 }
 
 fn upstream(root: &mut Table<'_, '_>, settings: &mut Settings, places: Places<'_>) {

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::document::Parsed;
 use super::suggest::suggestion;
-use super::{Anonymous, Cidr, OpReference, UpstreamProxy};
+use super::{Anonymous, Cidr, OpReference, TokenUrl, UpstreamProxy};
 use crate::access::ReadException;
 use crate::cidr::BadCidr;
 use crate::host::{Authority, Host, HostPattern, Scheme};
@@ -205,6 +205,19 @@ pub(super) fn service_url(text: &str) -> Parsed<String> {
         return Err("the path must be plain: no query, fragment, blank or dot segment".to_owned());
     }
     Ok(format!("https://{}/{}", authority.origin(Scheme::Https).authority(), with_slash(path.trim_start_matches('/'))))
+}
+
+/// A token endpoint: `https://host[:port]/path`.
+pub(super) fn token_url(text: &str) -> Parsed<TokenUrl> {
+    let url = service_url(text)?;
+    let rest = url.strip_prefix("https://").unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let authority = Authority::parse(authority).map_err(|_| "must be `https://host[:port]/path`")?;
+    let path = if text.trim().ends_with('/') { path } else { path.trim_end_matches('/') };
+    if path.is_empty() {
+        return Err("must be `https://host[:port]/path`, with the endpoint's path".to_owned());
+    }
+    Ok(TokenUrl { origin: authority.origin(Scheme::Https), path: path.to_owned() })
 }
 
 fn with_slash(path: &str) -> String {

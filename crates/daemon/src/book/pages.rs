@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::sources::env::Environment;
+use crate::sources::login::{Keeper, LoginFile, Logins, api_key};
 use crate::sources::{Reading, file};
 
 /// All credentials as their sources were last read.
@@ -49,6 +50,10 @@ pub(super) struct Definition {
     pub(super) file: Option<PathBuf>,
     /// The directory of secret files, if the file lies there: its mode matters too.
     pub(super) private_dir: Option<PathBuf>,
+    /// The login that counts where nothing else does.
+    pub(super) login: Option<LoginFile>,
+    /// Where Codex keeps an API key.
+    pub(super) codex_key: Option<PathBuf>,
 }
 
 pub(super) struct Found {
@@ -60,19 +65,20 @@ pub(super) enum Source {
     Env(String),
     OnePassword,
     File(PathBuf),
+    Login(PathBuf),
 }
 
 impl Pages {
     pub(super) fn read(
         definitions: Vec<Arc<Definition>>,
         fallback: bool,
-        env: &Environment,
+        from: (&Environment, &Logins),
         before: Option<&Self>,
     ) -> Self {
         let page = |definition: Arc<Definition>| {
             let earlier = before.and_then(|pages| pages.by_name.get(&definition.name));
             let history = earlier.map(|page| Arc::clone(&page.history)).unwrap_or_default();
-            Arc::new(Page { found: definition.find(env), definition, history })
+            Arc::new(Page { found: definition.find(from), definition, history })
         };
         let order: Vec<Arc<Page>> = definitions.into_iter().map(page).collect();
         let by_name = order.iter().map(|page| (page.definition.name.clone(), Arc::clone(page))).collect();
@@ -128,6 +134,10 @@ impl Definition {
             op: mapped(&name, settings),
             file: Some(settings.secrets_dir.join(names.key)),
             private_dir: Some(settings.secrets_dir.clone()),
+            login: keeper(kind).and_then(|keeper| LoginFile::of(keeper, &settings.logins)),
+            codex_key: LoginFile::of(Keeper::Codex, &settings.logins)
+                .filter(|_| kind == CredentialKind::Openai)
+                .map(|file| file.path),
             name,
         }
     }
@@ -141,11 +151,13 @@ impl Definition {
             op: credential.op.clone().or_else(|| mapped(&credential.name, settings)),
             file: credential.file.clone(),
             private_dir: private.then(|| settings.secrets_dir.clone()),
+            login: None,
+            codex_key: None,
         }
     }
 
     /// All sources that define the credential, by priority.
-    fn find(&self, env: &Environment) -> Vec<Found> {
+    fn find(&self, (env, logins): (&Environment, &Logins)) -> Vec<Found> {
         let from_env = self.env.as_ref().and_then(|name| Found::new(Source::Env(name.clone()), env.read(name)));
         let from_op = self
             .op
@@ -153,7 +165,9 @@ impl Definition {
             .map(|reference| Found { source: Source::OnePassword, reading: Reading::Reference(reference) });
         let from_file =
             self.file.as_ref().and_then(|path| Found::new(Source::File(path.clone()), self.read_file(path)));
-        [from_env, from_op, from_file].into_iter().flatten().collect()
+        let from_login = self.login.as_ref().and_then(|file| Found::login(file, logins.read(file)?));
+        let key = self.codex_key.as_ref().and_then(|path| Found::new(Source::Login(path.clone()), api_key(path)));
+        [from_env, from_op, from_file, from_login, key].into_iter().flatten().collect()
     }
 
     fn read_file(&self, path: &Path) -> Option<Reading> {
@@ -165,12 +179,18 @@ impl Definition {
     fn how_to_give(&self) -> String {
         let env = self.env.as_ref().map(|name| format!("set {name} in the daemon's environment"));
         let file = self.file.as_ref().map(|path| format!("write it to {} (mode 0600)", path.display()));
-        let ways: Vec<String> = [env, file].into_iter().flatten().collect();
+        let login = self.login.as_ref().map(|login| format!("run `{}`", login.keeper.command()));
+        let ways: Vec<String> = [env, file, login].into_iter().flatten().collect();
         format!("not configured: {}", if ways.is_empty() { "give it a source".to_owned() } else { ways.join(", or ") })
     }
 }
 
 impl Found {
+    fn login(file: &LoginFile, read: Result<(), String>) -> Option<Self> {
+        let reading = read.map_or_else(Reading::Broken, |()| Reading::Login(file.keeper));
+        Self::new(Source::Login(file.path.clone()), Some(reading))
+    }
+
     fn new(source: Source, reading: Option<Reading>) -> Option<Self> {
         Some(Self { source, reading: reading? })
     }
@@ -194,6 +214,7 @@ impl fmt::Display for Found {
             (Source::OnePassword, _) => f.write_str("1password")?,
             (Source::Env(name), _) => write!(f, "env {name}")?,
             (Source::File(path), _) => write!(f, "file {}", path.display())?,
+            (Source::Login(path), _) => write!(f, "login {}", path.display())?,
         }
         if let Reading::Reference(reference) = &self.reading { write!(f, " = {reference}") } else { Ok(()) }
     }
@@ -204,6 +225,15 @@ pub(super) fn definitions(settings: &Settings) -> Vec<Arc<Definition>> {
     let built_in = in_force.map(|kind| Definition::built_in(kind, settings));
     let of_user = settings.credentials.iter().map(|credential| Definition::of_user(credential, settings));
     built_in.chain(of_user).map(Arc::new).collect()
+}
+
+/// Whose login a credential may come from.
+const fn keeper(kind: CredentialKind) -> Option<Keeper> {
+    match kind {
+        CredentialKind::Anthropic => Some(Keeper::Claude),
+        CredentialKind::Chatgpt => Some(Keeper::Codex),
+        _ => None,
+    }
 }
 
 fn mapped(name: &CredentialName, settings: &Settings) -> Option<OpReference> {

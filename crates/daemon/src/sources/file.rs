@@ -19,6 +19,15 @@ pub fn read(path: &Path) -> Option<Reading> {
     }
 }
 
+/// The text of the private file at `path`; `None` when there is none, an error when it cannot be used.
+pub fn text(path: &Path) -> Option<Result<Zeroizing<String>, String>> {
+    match read_private(path) {
+        Ok(text) => Some(Ok(text)),
+        Err(Unusable::Absent) => None,
+        Err(Unusable::Because(reason)) => Some(Err(reason)),
+    }
+}
+
 /// What is wrong with the directory that holds secret files, and the command that mends it.
 pub fn directory_fault(dir: &Path) -> Option<String> {
     let metadata = std::fs::metadata(dir).ok()?;

@@ -7,6 +7,7 @@ use clauderon_core::secret::Secret;
 
 pub mod env;
 pub mod file;
+pub mod login;
 pub mod onepassword;
 mod op;
 
@@ -16,6 +17,8 @@ pub enum Reading {
     Literal(Arc<Secret>),
     /// A 1Password reference, to be resolved on first use.
     Reference(OpReference),
+    /// A login that its keeper's file holds, renewed when it ends.
+    Login(Keeper),
     /// Something that cannot be used, and what to do about it; never the value.
     Broken(String),
 }
@@ -32,4 +35,5 @@ pub fn read(raw: &str) -> Option<Reading> {
     }
 }
 
+use login::Keeper;
 pub use op::Failure;
