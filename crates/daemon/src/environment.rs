@@ -12,6 +12,9 @@ use crate::home::Home;
 use crate::store::StoredSession;
 
 pub(crate) mod files;
+pub(crate) mod homes;
+
+use homes::Profiles;
 
 /// Everything a session's environment is made from.
 pub(crate) struct Grounds<'a> {
@@ -27,6 +30,8 @@ pub(crate) struct Grounds<'a> {
     pub(crate) settings: &'a Settings,
     /// The placeholder of every credential that it may use and that can be injected.
     pub(crate) placeholders: Vec<(CredentialName, String)>,
+    /// What an agent may know of the logins behind them.
+    pub(crate) profiles: Profiles,
 }
 
 /// The URL of the proxy for processes of this machine: the token says whose they are.
@@ -40,6 +45,7 @@ pub(crate) fn environment(grounds: &Grounds<'_>) -> SessionEnv {
     set.extend(trust_variables(grounds.home));
     set.extend(git_variables(grounds));
     set.extend(generated_files(grounds));
+    set.extend(homes::variables(grounds));
     set.extend(session_variables(grounds.session));
     // A user-defined credential may not take over a variable that leads out.
     let own: Vec<String> = set.iter().map(|(name, _)| name.clone()).collect();
@@ -142,6 +148,10 @@ fn session_variables(session: &StoredSession) -> Vec<(String, String)> {
 
 fn placeholder_variables(grounds: &Grounds<'_>) -> Vec<(String, String)> {
     let of = |(name, placeholder): &(CredentialName, String)| -> Vec<(String, String)> {
+        // Claude Code would take the variable for a token that may ask the model only, and not look at its login.
+        if grounds.profiles.claude.is_some() && *name == CredentialKind::Anthropic.credential() {
+            return Vec::new();
+        }
         session_env_names(grounds.settings, name).iter().map(|variable| pair(variable, placeholder)).collect()
     };
     let mut set: Vec<_> = grounds.placeholders.iter().flat_map(of).collect();

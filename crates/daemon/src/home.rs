@@ -138,6 +138,11 @@ impl Home {
         self.session_dir(id).join("way")
     }
 
+    /// The homes of the agents in one session; a sandbox shows each of them, to be written.
+    pub fn session_agents(&self, id: &SessionId) -> PathBuf {
+        self.session_dir(id).join("agents")
+    }
+
     /// One sandboxed session's own home directory.
     pub fn session_home(&self, id: &SessionId) -> PathBuf {
         self.session_dir(id).join("home")

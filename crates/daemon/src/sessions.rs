@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use clauderon_api::{CreateSession, SessionEnv, SessionInfo};
 use clauderon_core::access::AccessMode;
 use clauderon_core::config::Settings;
-use clauderon_core::credential::CredentialName;
+use clauderon_core::credential::{CredentialKind, CredentialName};
 use clauderon_core::digest;
 use clauderon_core::placeholder::{self, TokenKind};
 use clauderon_core::session::{Session, SessionId, SessionName};
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::book::Book;
+use crate::environment::homes::Profiles;
 use crate::environment::{self, Grounds};
 use crate::home::{Home, private_dir, remove_dir};
 use crate::npmrc;
@@ -204,13 +205,16 @@ impl Supervisor {
             npmrc: &npmrc::user_config(self.0.home.user_home(), &self.0.env),
             settings,
             placeholders: self.0.placeholders(session),
+            profiles: self.0.profiles(session),
         };
         let dir = self.0.home.session_files(&kept.id);
         let failed = |source| SessionError::File { path: dir.clone(), source };
         private_dir(&dir).map_err(failed)?;
         environment::files::write(&grounds).map_err(failed)?;
+        let homes = environment::homes::write(&grounds).map_err(failed)?;
         if kept.backend == sandboxed::BACKEND {
             sandboxed::give_files(&dir, &kept.id).map_err(failed)?;
+            sandboxed::give(&homes, &kept.id).map_err(failed)?;
         }
         Ok(environment::environment(&grounds))
     }
@@ -261,6 +265,15 @@ impl Inner {
             Some((name, placeholder))
         };
         self.book.names().into_iter().filter(|name| session.may_use(name)).filter_map(minted).collect()
+    }
+
+    /// What the session may know of the logins behind its placeholders.
+    fn profiles(&self, session: &Session) -> Profiles {
+        let profile = |kind: CredentialKind| {
+            let keeper = self.book.login_of(&kind.credential()).filter(|_| session.may_use(&kind.credential()))?;
+            self.book.logins().profile(keeper)
+        };
+        Profiles { claude: profile(CredentialKind::Anthropic), codex: profile(CredentialKind::Chatgpt) }
     }
 
     fn remove_files(&self, kept: &StoredSession) -> Result<(), SessionError> {

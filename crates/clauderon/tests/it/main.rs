@@ -12,6 +12,7 @@ mod doctor;
 mod explain;
 mod framing;
 mod git;
+mod homes;
 mod hostile;
 mod identity;
 mod leaks;

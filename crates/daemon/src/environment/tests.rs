@@ -57,6 +57,7 @@ fn with_grounds<T>(home: &Home, kinds: &[CredentialKind], test: impl FnOnce(&Gro
         npmrc: &home.user_home().join(".npmrc"),
         settings: &settings,
         placeholders: kinds.iter().map(placeholder).collect(),
+        profiles: Profiles::default(),
     })
 }
 

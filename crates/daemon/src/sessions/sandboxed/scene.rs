@@ -7,6 +7,7 @@ use clauderon_core::session::SessionId;
 use clauderon_sandbox::plan::{Access, Entry, Plan};
 
 use super::SessionError;
+use crate::environment::homes::HOMES;
 use crate::home::Home;
 
 /// What a view is made from.
@@ -78,6 +79,7 @@ impl Scene<'_> {
         let user_home = self.user_home();
         let mut writable: Vec<PathBuf> = WRITABLE.iter().map(PathBuf::from).collect();
         writable.push(user_home.clone());
+        writable.extend(self.agents());
         let directory = match self.shown {
             Shown::Directory { path, writable: may_write } => {
                 writable.extend(may_write.then(|| path.clone()));
@@ -145,7 +147,15 @@ impl Scene<'_> {
         let toolchains = TOOLCHAINS.iter().map(|name| Entry::if_there(user_home.join(name)));
         let files = [self.home.ca_cert(), self.home.bundle(), self.home.session_files(self.id)];
         let files = files.into_iter().chain([self.home.session_way(self.id)]);
-        std::iter::once(home).chain(toolchains).chain(files.map(|path| Entry::same(path, Access::Read))).collect()
+        let files = files.map(|path| Entry::same(path, Access::Read));
+        let agents = self.agents().map(|path| Entry::same(path, Access::Write));
+        std::iter::once(home).chain(toolchains).chain(files).chain(agents).collect()
+    }
+
+    /// The agents' homes that the session has. Each is shown by itself, so that none can be moved away from in here.
+    fn agents(&self) -> impl Iterator<Item = PathBuf> {
+        let dir = self.home.session_agents(self.id);
+        HOMES.into_iter().map(move |name| dir.join(name)).filter(|home| home.is_dir())
     }
 
     fn etc_files(&self) -> Vec<Entry> {
