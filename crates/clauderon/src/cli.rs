@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// Delete a session; its tokens and placeholders end at once
     #[command(visible_alias = "rm", before_long_help = examples::DELETE)]
     Delete(Names),
+    /// Give a session's terminal your own; ctrl-p ctrl-q leaves it running
+    #[command(before_long_help = examples::ATTACH)]
+    Attach(OfSession),
     /// Show what a session has changed in its copy of the repository
     #[command(before_long_help = examples::DIFF)]
     Diff(OfSession),
@@ -261,7 +264,7 @@ pub(crate) struct Names {
     pub(crate) names: Vec<String>,
 }
 
-/// `diff` and `fetch`.
+/// `attach`, `diff` and `fetch`.
 #[derive(Debug, Args)]
 pub(crate) struct OfSession {
     /// The session

@@ -89,6 +89,11 @@ Examples:
   clauderon delete review build
 ";
 
+pub(crate) const ATTACH: &str = "\
+Examples:
+  clauderon create --backend sandbox --name shell -- bash && clauderon attach shell
+";
+
 pub(crate) const DIFF: &str = "\
 Examples:
   clauderon diff review

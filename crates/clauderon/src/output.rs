@@ -37,6 +37,12 @@ impl Raw {
     }
 }
 
+/// Prints bytes to a terminal that is given to somebody else: escape sequences are what they are there for.
+pub(crate) fn bytes(data: &[u8]) -> Result {
+    let mut out = io::stdout().lock();
+    out.write_all(data).and_then(|()| out.flush()).map_err(closed)
+}
+
 /// Prints data as one JSON document.
 pub(crate) fn json(data: &impl Serialize) -> Result {
     line(serde_json::to_string_pretty(data)?)

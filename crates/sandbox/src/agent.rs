@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::error::{SandboxError, Step as _};
@@ -28,14 +29,29 @@ fn confine(handed: &Handed<'_>) -> Result<Plan, SandboxError> {
     let (plan, plan_fd) = read_plan(plan)?;
     drop(plan_fd);
     rustix::process::chdir(&plan.directory).step(format_args!("entering {}", plan.directory.display()))?;
+    if plan.output.is_some() {
+        rustix::process::setsid().step("leading a session")?;
+        rustix::process::ioctl_tiocsctty(std::io::stdin()).step("taking over the terminal")?;
+    }
+    limit(Resource::Core, 0)?;
     syscalls::join_new_keyring().step("leaving the user's keyring")?;
     namespaces::enter_inner(plan.uid, plan.gid)?;
+    // Counted per user namespace: what runs outside as the same user does not count.
+    limit(Resource::Nproc, MAX_PROCESSES)?;
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true).step("forbidding new privileges")?;
     landlock::apply(&plan.writable)?;
     syscalls::close_on_exec().step("closing descriptors")?;
     seccomp::apply()?;
     Ok(plan)
+}
+
+/// Lowers a limit; one that is lower already stays.
+fn limit(what: Resource, most: u64) -> Result<(), SandboxError> {
+    let now = rustix::process::getrlimit(what);
+    let lower = |limit: Option<u64>| Some(limit.map_or(most, |limit| limit.min(most)));
+    let limits = Rlimit { current: lower(now.current), maximum: lower(now.maximum) };
+    rustix::process::setrlimit(what, limits).step("setting a limit")
 }
 
 fn drop_capabilities() -> Result<(), SandboxError> {
@@ -62,4 +78,6 @@ fn become_command(plan: &Plan, command: &[OsString]) -> SandboxError {
     SandboxError::starting(program.display(), &next.exec())
 }
 
+/// Enough for a parallel build, too few to choke a machine.
+const MAX_PROCESSES: u64 = 8192;
 const NOT_A_STAGE: u8 = 4;

@@ -4,7 +4,6 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -77,9 +76,6 @@ impl Inside {
         relay::start().await?;
         let mut next = next_stage("agent", &self.plan_fd, status, None, command)?;
         let is_detached = self.plan.output.is_some();
-        if is_detached {
-            next.process_group(0);
-        }
         let child = next.spawn().step("starting the agent")?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| SandboxError::arming("starting the agent", "it has no process number"))?;
@@ -115,7 +111,9 @@ impl Agent {
 
     fn pass_on(&self, signal: Signal) {
         let _gone = match self.is_detached {
-            true => rustix::process::kill_process_group(self.pid, signal),
+            // It leads a group, unless it has only just begun.
+            true => rustix::process::kill_process_group(self.pid, signal)
+                .or_else(|_| rustix::process::kill_process(self.pid, signal)),
             false if is_typed(signal) => Ok(()),
             false => rustix::process::kill_process(self.pid, signal),
         };

@@ -9,10 +9,9 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::fs::{MemfdFlags, Mode};
 use rustix::io::FdFlags;
@@ -22,6 +21,7 @@ use rustix::process::{Pid, Signal};
 use crate::error::{SandboxError, Step as _};
 use crate::plan::Plan;
 use crate::supervise::{self, Child};
+use crate::terminal::{Outlet, Terminal};
 use crate::{identity, namespaces, view};
 
 /// How a launch is wanted.
@@ -102,7 +102,7 @@ fn arm(wanted: &Launch<'_>) -> Result<Child, SandboxError> {
     let text = std::fs::read(wanted.plan).step(format_args!("reading {}", wanted.plan.display()))?;
     let _only_once = std::fs::remove_file(wanted.plan);
     let plan: Plan = serde_json::from_slice(&text).step("reading the plan")?;
-    let output = plan.output.as_deref().map(open_output).transpose()?;
+    let outlet = plan.output.as_deref().map(Outlet::open).transpose()?;
     let is_root = rustix::process::geteuid().is_root();
     let mut parts = is_root.then(|| view::HostParts::open(&plan.view)).transpose()?;
     identity::drop_root(plan.uid, plan.gid)?;
@@ -113,12 +113,17 @@ fn arm(wanted: &Launch<'_>) -> Result<Child, SandboxError> {
         Some(parts) => parts,
         None => view::HostParts::open(&plan.view)?,
     };
-    view::build(&plan.view, parts)?;
+    let root = view::build(&plan.view, parts)?;
+    let terminal = outlet.map(|outlet| outlet.terminal(root.as_fd())).transpose()?;
     rustix::system::sethostname(plan.hostname.as_bytes()).step("naming the host")?;
-    start_inside(&text, output, wanted.command)
+    start_inside(&text, terminal, wanted.command)
 }
 
-fn start_inside(plan: &[u8], output: Option<File>, command: &[OsString]) -> Result<Child, SandboxError> {
+fn start_inside(
+    plan: &[u8],
+    terminal: Option<(Terminal, OwnedFd)>,
+    command: &[OsString],
+) -> Result<Child, SandboxError> {
     let memory = rustix::fs::memfd_create("plan", MemfdFlags::CLOEXEC).step("keeping the plan")?;
     let mut memory = File::from(memory);
     memory.write_all(plan).step("keeping the plan")?;
@@ -126,18 +131,20 @@ fn start_inside(plan: &[u8], output: Option<File>, command: &[OsString]) -> Resu
     let (inside_end, lifeline) = pipe_with(PipeFlags::CLOEXEC).step("making a pipe")?;
     let memory = OwnedFd::from(memory);
     let mut next = next_stage("init", &memory, &tell, Some(&inside_end), command)?;
-    let is_detached = output.is_some();
-    if let Some(output) = output {
-        next.stdin(Stdio::null()).stdout(output.try_clone().step("sharing the output")?).stderr(output);
+    let terminal = terminal.map(|(terminal, agents_end)| {
+        let share = || agents_end.try_clone().step("sharing the terminal");
+        next.stdin(share()?).stdout(share()?).stderr(agents_end);
         // A signal to the launcher's group must not reach the agent twice.
         next.process_group(0);
-    }
+        Ok::<_, SandboxError>(terminal)
+    });
+    let terminal = terminal.transpose()?;
     let process = next.spawn().step("starting the first process inside")?;
     // From here on only the stages hold them.
     drop((memory, tell, inside_end, next));
     let mut failure = String::new();
     File::from(told).take(MAX_STATUS).read_to_string(&mut failure).step("waiting for the sandbox")?;
-    let child = Child { process, lifeline, is_detached };
+    let child = Child { process, lifeline, terminal };
     match serde_json::from_str::<SandboxError>(&failure) {
         Ok(error) => Err(child.give_up(error)),
         Err(_) if failure.is_empty() => child.armed(),
@@ -152,11 +159,6 @@ fn die_with(owner: Option<u32>) -> Result<(), SandboxError> {
     let parent = rustix::process::getppid().map(Pid::as_raw_pid);
     let is_there = parent.and_then(|pid| u32::try_from(pid).ok()) == Some(owner);
     is_there.then_some(()).ok_or_else(|| SandboxError::arming("following its owner", "it has ended"))
-}
-
-fn open_output(path: &Path) -> Result<File, SandboxError> {
-    let open = File::options().append(true).create(true).mode(0o600).open(path);
-    open.step(format_args!("writing {}", path.display()))
 }
 
 fn report(armed: &Report) {

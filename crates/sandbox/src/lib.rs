@@ -19,6 +19,7 @@ mod relay;
 mod seccomp;
 mod supervise;
 mod syscalls;
+pub mod terminal;
 mod view;
 
 pub use agent::agent;

@@ -24,7 +24,8 @@ pub struct Plan {
     pub environment: Vec<(String, String)>,
     /// The directory, inside, that holds the session's socket `proxy.sock`.
     pub way: PathBuf,
-    /// Where the agent's output goes; absent means that it has the launcher's own input and outputs.
+    /// Where the output of the agent's terminal goes, with the socket to attach to beside it; absent means that it has no
+    /// terminal of its own, but the launcher's input and outputs.
     pub output: Option<PathBuf>,
 }
 

@@ -9,14 +9,15 @@ use rustix::process::{Pid, Signal};
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::error::{SandboxError, Step as _};
+use crate::terminal::Terminal;
 
 /// The first process inside, as its launcher has it.
 pub(crate) struct Child {
     pub(crate) process: std::process::Child,
     /// Held open: the sandbox ends when the last holder is gone, killed or not.
     pub(crate) lifeline: OwnedFd,
-    /// Whether it is out of the launcher's process group.
-    pub(crate) is_detached: bool,
+    /// The agent's terminal, if it is not the launcher's own.
+    pub(crate) terminal: Option<Terminal>,
 }
 
 impl Child {
@@ -43,15 +44,20 @@ impl Child {
 /// Waits for the sandbox and gives its exit code.
 pub(crate) fn until_end(mut child: Child) -> Result<u8, SandboxError> {
     let pid = i32::try_from(child.process.id()).ok().and_then(Pid::from_raw);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().step("waiting for the sandbox")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().step("waiting for the sandbox")?;
     runtime.block_on(async {
         let mut signals = Signals::listen().step("waiting for the sandbox")?;
+        let is_detached = child.terminal.is_some();
+        let served = child.terminal.take().map(Terminal::serve).transpose().step("serving the terminal")?;
         loop {
             if let Some(status) = child.process.try_wait().step("waiting for the sandbox")? {
+                if let Some(served) = served {
+                    served.close().await;
+                }
                 return Ok(exit_code(status));
             }
             let Some(signal) = signals.next().await else { continue };
-            if let Some(pid) = pid.filter(|_| child.is_detached || !is_typed(signal)) {
+            if let Some(pid) = pid.filter(|_| is_detached || !is_typed(signal)) {
                 let _gone = rustix::process::kill_process(pid, signal);
             }
         }

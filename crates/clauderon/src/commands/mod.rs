@@ -5,6 +5,7 @@ use std::future::Future;
 use crate::cli::Command;
 use crate::error::Result;
 
+mod attach;
 mod audit;
 mod ca;
 mod completions;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command) -> Result<u8> {
         Command::SetAccessMode(args) => wait(set_access_mode::run(args)),
         Command::Stop(names) => wait(stop::run(names)),
         Command::Delete(names) => wait(delete::run(names)),
+        Command::Attach(args) => wait(attach::run(args)),
         Command::Diff(args) => wait(diff::run(args)),
         Command::Fetch(args) => wait(fetch::run(args)),
         Command::Logs(args) => wait(logs::run(args)),

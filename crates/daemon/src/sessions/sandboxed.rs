@@ -142,8 +142,14 @@ impl Supervisor {
         let url = format!("http://127.0.0.1:{RELAY_PORT}");
         let environment = self.prepare_environment(kept, &session, &settings, &url)?;
         let plain = inherited.iter().filter(|(name, _)| environment::is_plain(name)).cloned();
+        let mut environment = environment.over(plain);
+        if output.is_some() {
+            // Its terminal is our own, whatever the daemon was started from.
+            environment.retain(|(name, _)| name != "TERM");
+            environment.push(("TERM".to_owned(), "xterm-256color".to_owned()));
+        }
         let scene = Scene { home: &self.0.home, id: &kept.id, uid, gid, shown };
-        Ok(scene.plan(environment.over(plain), output))
+        Ok(scene.plan(environment, output))
     }
 }
 
