@@ -2,7 +2,7 @@
 
 use clauderon_testkit::body::{Body, channel};
 use clauderon_testkit::origin::{Call, Origin, status, with_field};
-use clauderon_testkit::rig::Rig;
+use clauderon_testkit::rig::{Rig, RigBuilder};
 use clauderon_testkit::run::Finished;
 use http::{Response, StatusCode};
 
@@ -66,8 +66,8 @@ async fn ask(rig: &Rig, session: &str) -> Finished {
     quiet.into_iter().fold(claude, |claude, name| claude.env(name, "1")).finish().await
 }
 
-async fn thinks_in_both_modes(secret: &str, origin: Origin) {
-    let rig = rig().secret("anthropic_oauth_token", secret).origin(&origin).start().await;
+async fn thinks_in_both_modes(rig: RigBuilder, origin: Origin) {
+    let rig = rig.origin(&origin).start().await;
     for mode in ["read-only", "read-write"] {
         rig.create(mode, &["--access-mode", mode, "--allow-host", "api.anthropic.com"]).await;
         let before = origin.log().count();
@@ -84,11 +84,23 @@ async fn thinks_in_both_modes(secret: &str, origin: Origin) {
 #[tokio::test]
 async fn thinks_with_a_setup_token() {
     let origin = model("authorization", &format!("Bearer {SETUP_TOKEN}")).await;
-    thinks_in_both_modes(SETUP_TOKEN, origin).await;
+    thinks_in_both_modes(rig().secret("anthropic_oauth_token", SETUP_TOKEN), origin).await;
 }
 
 #[tokio::test]
 async fn thinks_with_an_api_key() {
     let origin = model("x-api-key", API_KEY).await;
-    thinks_in_both_modes(API_KEY, origin).await;
+    thinks_in_both_modes(rig().secret("anthropic_oauth_token", API_KEY), origin).await;
+}
+
+#[tokio::test]
+async fn thinks_with_the_users_own_login() {
+    let (access, refresh) = ("sk-ant-oat01-TheRealLoginNobodyMaySee", "sk-ant-ort01-TheRealRefreshNobodyMaySee");
+    let login = serde_json::json!({ "claudeAiOauth": {
+        "accessToken": access, "refreshToken": refresh, "expiresAt": 4_102_444_800_000_i64,
+        "scopes": ["user:inference", "user:profile"], "subscriptionType": "max" } });
+    let origin = model("authorization", &format!("Bearer {access}")).await;
+    let rig = rig().guards(access).guards(refresh);
+    installed::login(&rig, ".claude/.credentials.json", &login);
+    thinks_in_both_modes(rig, origin).await;
 }

@@ -1,5 +1,7 @@
 //! Codex in exec mode, against a stand-in for OpenAI's API.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clauderon_testkit::body::{Body, channel};
 use clauderon_testkit::bytes::Wire;
 use clauderon_testkit::origin::{Call, Origin, status, with_field};
@@ -89,8 +91,7 @@ async fn answer(wire: &mut Wire, frame: &Frame, credential: &str) {
 async fn ask(rig: &Rig, session: &str) -> Finished {
     let script = installed::script("@openai/codex/bin/codex.js").display().to_string();
     let dir = rig.work_dir("project");
-    let home = rig.work_dir(&format!("codex-{session}"));
-    let codex = rig.tool("node", session, &dir).await.env("CODEX_HOME", home.display().to_string());
+    let codex = rig.tool("node", session, &dir).await;
     let args =
         [&script, "exec", "--skip-git-repo-check", "--sandbox", "read-only", "-c", "check_for_update_on_startup=false"];
     codex.args(args).args(["-c", "analytics.enabled=false", "What is two and two?"]).finish().await
@@ -139,4 +140,37 @@ async fn thinks_over_a_web_socket_in_both_modes() {
             |line: &clauderon_testkit::rig::AuditLine| line.get("response_code") == 101 && line.text("session") == mode;
         assert_eq!(rig.audit_line("the WebSocket", socket).await.get("auth_injected"), &Value::from(true));
     }
+}
+
+#[tokio::test]
+async fn thinks_with_the_users_chatgpt_login() {
+    let access = "eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjQxMDI0NDQ4MDB9.TheRealSignatureNobodyMaySee";
+    let claims = json!({ "https://api.openai.com/auth": {
+        "chatgpt_account_id": "acc-1", "chatgpt_plan_type": "pro", "chatgpt_user_id": "user-1" } });
+    let id = format!("eyJhbGciOiJSUzI1NiJ9.{}.TheRealIdSignature", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let tokens = json!({ "id_token": id, "access_token": access, "refresh_token": "rt_TheRealRefreshNobodyMaySee",
+        "account_id": "acc-1" });
+    let chatgpt = Origin::https("chatgpt.com")
+        .require("authorization", &format!("Bearer {access}"))
+        .route("/backend-api/codex/responses", |call| async move { respond(call).await })
+        .route("/backend-api/wham/accounts/check", |call| async move {
+            call.collect().await;
+            // Where this account's workspace is served; Codex asks before it thinks.
+            let account = json!({ "id": "acc-1", "plan_type": "pro", "account_routing_override": "NO_CONSTRAINT",
+                "workspace_backend_origin": "https://chatgpt.com" });
+            let answer = json!({ "accounts": [account], "account_ordering": ["acc-1"], "default_account_id": "acc-1" });
+            with_field(clauderon_testkit::origin::ok(answer.to_string()), "content-type", "application/json")
+        });
+    let chatgpt = chatgpt.start().await;
+    let rig = rig().guards(access).guards("TheRealIdSignature").guards("rt_TheRealRefreshNobodyMaySee");
+    installed::login(&rig, ".codex/auth.json", &json!({ "auth_mode": "chatgpt", "tokens": tokens }));
+    let rig = rig.origin(&chatgpt).start().await;
+    for mode in ["read-only", "read-write"] {
+        rig.create(mode, &["--access-mode", mode, "--allow-host", "chatgpt.com"]).await;
+        let said = ask(&rig, mode).await;
+        let audit: Vec<_> = rig.audit().into_iter().map(|line| line.raw).collect();
+        assert!(said.code == 0 && said.stdout.contains("four: "), "{}\n{audit:#?}", said.all());
+    }
+    let asked = chatgpt.log().requests().into_iter().filter(|seen| seen.method == Method::POST);
+    assert!(asked.filter(|seen| seen.field("chatgpt-account-id") == Some("acc-1")).count() >= 2);
 }

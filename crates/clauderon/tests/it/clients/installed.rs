@@ -1,6 +1,10 @@
 //! Clients from npm, which `./test` installs beside the build.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
+use clauderon_testkit::rig::RigBuilder;
+use serde_json::Value;
 
 /// The script of an npm package; panics when `./test tools` has not installed it.
 pub(super) fn script(path: &str) -> PathBuf {
@@ -8,4 +12,12 @@ pub(super) fn script(path: &str) -> PathBuf {
     let script = target.join("clients/node_modules").join(path);
     assert!(script.exists(), "{} is missing: run `./test tools`", script.display());
     script
+}
+
+/// The user's own login, where their own agent keeps it.
+pub(super) fn login(rig: &RigBuilder, file: &str, json: &Value) {
+    let path = rig.outside().join(file);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, json.to_string()).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
