@@ -186,6 +186,33 @@ mod tests {
         assert_eq!(answer(&question(&long, TYPE_A), &names), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_an_agent_asks_gets_an_answer_to_that_or_none(
+            head in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..HEADER_BYTES + 1),
+            labels in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..70), 0..6),
+            tail in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..24),
+        ) {
+            // Close to a question, so that more than the header is looked at.
+            let mut asked = head.clone();
+            for label in &labels {
+                asked.push(u8::try_from(label.len()).unwrap());
+                asked.extend(label);
+            }
+            asked.extend(&tail);
+            let names = Names::default();
+            if let Some(answer) = answer(&asked, &names) {
+                proptest::prop_assert_eq!(answer.get(..2), asked.get(..2));
+                proptest::prop_assert_eq!(answer[2] & RESPONSE, RESPONSE);
+                proptest::prop_assert!(answer.len() <= asked.len() + 16);
+                for name in &names.0.lock().unwrap().names {
+                    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
+                    proptest::prop_assert!(name.chars().all(plain), "{:?}", name);
+                }
+            }
+        }
+    }
+
     #[test]
     fn an_agent_cannot_make_it_remember_without_end() {
         let names = Names::default();

@@ -17,6 +17,7 @@ use rustix::fs::{MemfdFlags, Mode};
 use rustix::io::FdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal};
+use rustix::thread::CapabilitySet;
 
 use crate::error::{SandboxError, Step as _};
 use crate::plan::Plan;
@@ -103,8 +104,7 @@ fn arm(wanted: &Launch<'_>) -> Result<Child, SandboxError> {
     let _only_once = std::fs::remove_file(wanted.plan);
     let plan: Plan = serde_json::from_slice(&text).step("reading the plan")?;
     let outlet = plan.output.as_deref().map(Outlet::open).transpose()?;
-    let is_root = rustix::process::geteuid().is_root();
-    let mut parts = is_root.then(|| view::HostParts::open(&plan.view)).transpose()?;
+    let mut parts = may_mount()?.then(|| view::HostParts::open(&plan.view)).transpose()?;
     identity::drop_root(plan.uid, plan.gid)?;
     namespaces::enter_outer(plan.uid, plan.gid)?;
     // Not earlier: a change of user undoes it.
@@ -150,6 +150,13 @@ fn start_inside(
         Err(_) if failure.is_empty() => child.armed(),
         Err(_) => Err(child.give_up(SandboxError::arming("the first process inside", "its report cannot be read"))),
     }
+}
+
+/// Whether this is a root that may mount: then it opens what the user it becomes could not reach. In many containers root
+/// is less than that.
+fn may_mount() -> Result<bool, SandboxError> {
+    let own = rustix::thread::capabilities(None).step("asking for its capabilities")?;
+    Ok(rustix::process::geteuid().is_root() && own.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 /// Ends this process with `owner`, and at once if that has ended already.

@@ -199,6 +199,29 @@ async fn a_session_goes_on_when_the_daemon_is_killed_and_started_again() {
     rig.assert_no_secret();
 }
 
+#[tokio::test]
+async fn a_flood_in_one_sandbox_reaches_nobody_else_and_passes() {
+    let origin = github().reply("/user", "octocat").start().await;
+    let rig = github_rig(&origin).start().await;
+    let marker = rig.work_dir("project").display().to_string();
+    let flood = format!(
+        "import resource, socket, time\nresource.setrlimit(resource.RLIMIT_NOFILE, (10000, 10000))\nheld = []\n\
+         for _ in range(5000):\n  s = socket.socket(); s.settimeout(0.01); held.append(s)\n  \
+         try: s.connect(('127.0.0.1', 3128))\n  except OSError: pass\n  \
+         if len(held) == 1000: print('flooded', flush=True)\ntime.sleep(600) # {marker}"
+    );
+    let create = ["create", "--backend", "sandbox", "--name", "job", "--", "/usr/bin/python3", "-c", &flood];
+    rig.cli(create).succeed().await;
+    let log = session_dir(&rig, "job").join("output.log");
+    let flooded = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("flooded"));
+    wait::until("the flood", || flooded().then_some(())).await;
+    let curl = ["curl", "-sSf", "https://api.github.com/user"];
+    assert_eq!(sandboxed(&rig, &[], &curl).succeed().await.stdout, "octocat");
+    rig.cli(["stop", "job"]).succeed().await;
+    wait::until("the end of the flood", || (!runs(&marker)).then_some(())).await;
+    assert_eq!(rig.cli(["exec", "job", "--"].iter().chain(&curl).copied()).succeed().await.stdout, "octocat");
+}
+
 /// Whether a process of this machine has `marker` in its command line.
 fn runs(marker: &str) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);

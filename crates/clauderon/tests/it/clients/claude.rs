@@ -9,10 +9,10 @@ use http::{Response, StatusCode};
 use super::installed;
 use crate::rig;
 
-const SETUP_TOKEN: &str = "sk-ant-oat01-TheRealTokenNobodyMaySee0123456789";
+pub(super) const SETUP_TOKEN: &str = "sk-ant-oat01-TheRealTokenNobodyMaySee0123456789";
 const API_KEY: &str = "sk-ant-api03-TheRealKeyNobodyMaySee0123456789";
 
-async fn model(field: &str, value: &str) -> Origin {
+pub(super) async fn model(field: &str, value: &str) -> Origin {
     Origin::https("api.anthropic.com")
         .require(field, value)
         .route("/v1/messages", |call| async move { message(call).await })

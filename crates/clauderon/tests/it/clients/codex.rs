@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use super::installed;
 use crate::rig;
 
-const KEY: &str = "sk-proj-TheRealKeyNobodyMaySee0123456789";
+pub(super) const KEY: &str = "sk-proj-TheRealKeyNobodyMaySee0123456789";
 
-async fn model() -> Origin {
+pub(super) async fn model() -> Origin {
     Origin::https("api.openai.com")
         .require("authorization", &format!("Bearer {KEY}"))
         .route("/v1/responses", |call| async move { respond(call).await })

@@ -9,4 +9,5 @@ mod gh;
 mod installed;
 mod lfs;
 mod npm;
+mod sandboxed;
 mod sentry;
