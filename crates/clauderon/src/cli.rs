@@ -518,6 +518,11 @@ mod tests {
             "clauderon run --access-mode read-only -- curl -s --fail https://x",
             "clauderon run curl -s",
             "clauderon exec n -- sh -c id",
+            "clauderon run --backend sandbox --writable -- make",
+            "clauderon create --backend sandbox --repo . --allow-dirty -- make",
+            "clauderon attach n",
+            "clauderon fetch n",
+            "clauderon doctor --json",
             "clauderon env n --format dotenv",
             "clauderon set-access-mode n read-only",
             "clauderon logs -f n",
@@ -536,7 +541,7 @@ mod tests {
     #[test]
     fn wrong_command_lines_are_refused() {
         for line in [
-            "clauderon attach n",
+            "clauderon attach",
             "clauderon create --agent claude --no-agent",
             "clauderon create --no-agent -- make",
             "clauderon create --backend vm",
