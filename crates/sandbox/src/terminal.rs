@@ -81,6 +81,8 @@ struct Screen {
 
 struct Shown {
     log: File,
+    /// Bytes that the log may still grow by.
+    room: usize,
     /// Whether the last byte was half of a line end.
     holds_return: bool,
     recent: VecDeque<u8>,
@@ -89,7 +91,9 @@ struct Shown {
 impl Terminal {
     /// Serves it beside whatever else this runtime does.
     pub(crate) fn serve(self) -> io::Result<Served> {
-        let shown = Shown { log: self.outlet.log, holds_return: false, recent: VecDeque::new() };
+        let written = usize::try_from(self.outlet.log.metadata()?.len()).unwrap_or(usize::MAX);
+        let room = MAX_LOG.saturating_sub(written);
+        let shown = Shown { log: self.outlet.log, room, holds_return: false, recent: VecDeque::new() };
         #[expect(deprecated, reason = "its successor is unsafe; an owned descriptor cannot change under it")]
         let master = AsyncFd::new(self.master)?;
         let screen = Arc::new(Screen { master, shown: Mutex::new(shown), pieces: broadcast::channel(MAX_BEHIND).0 });
@@ -154,11 +158,25 @@ impl Shown {
                 byte => text.push(*byte),
             }
         }
-        // A full disk must not stop the agent's terminal.
-        let _lost = self.log.write_all(&text);
+        self.write(&text);
         self.recent.extend(piece);
         let surplus = self.recent.len().saturating_sub(RECENT);
         self.recent.drain(..surplus);
+    }
+}
+
+impl Shown {
+    /// Adds to the log, until there is too much of it. A full disk must not stop the agent's terminal.
+    fn write(&mut self, text: &[u8]) {
+        let fits = text.get(..self.room).unwrap_or(text);
+        let _lost = self.log.write_all(fits);
+        self.room -= fits.len();
+        if fits.len() < text.len() {
+            self.room = 0;
+        }
+        if self.room == 0 && !fits.is_empty() {
+            let _lost = self.log.write_all(LOG_END);
+        }
     }
 }
 
@@ -243,6 +261,38 @@ const FIRST_SIZE: Winsize = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_
 const PIECE: usize = 16 * 1024;
 /// A few full screens.
 const RECENT: usize = 64 * 1024;
+/// An agent that writes for ever must not fill the disk.
+const MAX_LOG: usize = 64 * 1024 * 1024;
+const LOG_END: &[u8] = b"\n[clauderon: the log ends here, at 64 MiB]\n";
 /// Pieces that an attached program may be behind.
 const MAX_BEHIND: usize = 256;
 const MAX_ATTACHED: usize = 16;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+mod tests {
+    use super::*;
+
+    fn kept(room: usize, pieces: &[&[u8]]) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let log = file.reopen().unwrap();
+        let mut shown = Shown { log, room, holds_return: false, recent: VecDeque::new() };
+        pieces.iter().for_each(|piece| shown.keep(piece));
+        std::fs::read_to_string(file.path()).unwrap()
+    }
+
+    #[test]
+    fn a_log_has_a_files_line_ends_however_the_output_is_cut() {
+        for pieces in [&[b"a\r\nb\rc\n".as_slice()][..], &[b"a\r", b"\nb\r", b"c\n"]] {
+            assert_eq!(kept(99, pieces), "a\nb\rc\n");
+        }
+    }
+
+    #[test]
+    fn a_log_ends_where_it_would_grow_for_ever() {
+        let ended = |text: &str| format!("{text}{}", String::from_utf8_lossy(LOG_END));
+        assert_eq!(kept(5, &[b"123", b"4567", b"8"]), ended("12345"));
+        assert_eq!(kept(5, &[b"12345", b"6"]), ended("12345"));
+        assert_eq!(kept(6, &[b"12345"]), "12345");
+    }
+}

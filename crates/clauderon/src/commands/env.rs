@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::{EnvArgs, EnvFormat};
 use crate::error::{OK, Result};
-use crate::{output, quote, reach};
+use crate::{output, quote, reach, sandbox};
 
 pub(crate) async fn run(args: EnvArgs) -> Result<u8> {
     let client = reach::daemon().await?;
@@ -13,6 +13,12 @@ pub(crate) async fn run(args: EnvArgs) -> Result<u8> {
         Ok(env) => env,
         Err(error) => return Err(reach::session_failed(&client, error).await),
     };
+    if env.set.iter().any(|(name, value)| name == "CLAUDERON_BACKEND" && value == sandbox::BACKEND) {
+        output::warning(format_args!(
+            "a shell with this environment is not in the sandbox: run `clauderon exec {} -- CMD`",
+            args.name
+        ));
+    }
     match args.format {
         EnvFormat::Shell => shell(&env, std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
             .iter()

@@ -147,6 +147,8 @@ async fn a_session_keeps_its_home_between_commands_and_shows_in_the_list() {
     exec("echo kept > ~/note; echo gone > /tmp/note").succeed().await;
     assert_eq!(exec("cat ~/note; ls /tmp/note 2>/dev/null").finish().await.stdout, "kept\n");
     assert_eq!(exec("curl -sSf https://api.github.com/user").succeed().await.stdout, "octocat");
+    let env = rig.cli(["env", "box"]).succeed().await;
+    assert!(env.stderr.contains("is not in the sandbox"), "{}", env.stderr);
     let list = rig.cli(["list", "--json"]).succeed().await.json();
     let session = list.as_array().unwrap().iter().find(|session| session["name"] == "box").unwrap();
     assert_eq!(session["backend"], "sandbox");
