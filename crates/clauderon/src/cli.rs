@@ -193,6 +193,9 @@ pub(crate) struct CreateArgs {
     /// The agent to start [default: claude]
     #[arg(long, conflicts_with_all = ["no_agent", "command"])]
     pub(crate) agent: Option<Agent>,
+    /// Print what it writes, and end with its exit code
+    #[arg(long, conflicts_with_all = ["no_agent", "json"])]
+    pub(crate) print: bool,
     /// No process of its own: a session for `env`, `exec` and your own shell
     #[arg(long, conflicts_with = "command")]
     pub(crate) no_agent: bool,

@@ -43,6 +43,7 @@ Examples:
   clauderon create --name api --repo . --agent codex --prompt \"Fix the failing test\"
   clauderon create --no-agent --name shell --credential github --allow-host api.github.com
   clauderon create --name build -- make test
+  clauderon create --backend sandbox --repo . --prompt \"Explain the tests\" --print > answer.txt
 ";
 
 pub(crate) const RUN: &str = "\

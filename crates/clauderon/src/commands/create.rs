@@ -12,10 +12,32 @@ pub(crate) async fn run(args: CreateArgs) -> Result<u8> {
     warn_if_not_isolated(args.session.backend);
     let session = create(&client, &wanted).await?;
     match args.format.json {
+        _ if args.print => return print(&client, &session).await,
         true => output::json(&session)?,
         false => tell(&session)?,
     }
     Ok(OK)
+}
+
+/// Shows what the session's process writes until it ends; its exit code becomes ours.
+async fn print(client: &Client, session: &SessionInfo) -> Result<u8> {
+    output::note(format_args!("created session `{}`", session.name));
+    let mut stream = client.logs(&session.name, true).await.map_err(reach::failed)?;
+    let (mut out, mut was_silent) = (output::Raw::new(), true);
+    while let Some(piece) = stream.next().await.map_err(reach::failed)? {
+        was_silent = false;
+        out.write(&piece)?;
+    }
+    let ended = client.session(&session.name).await.map_err(reach::failed)?;
+    let Some(code) = ended.exit_code else {
+        return Err(CliError::new(error::FAILURE, format_args!("session `{}` is {}", session.name, ended.status)));
+    };
+    // Agents that cannot reach their model have been seen to say nothing and call it success.
+    if code == 0 && was_silent {
+        output::warning(format_args!("session `{}` ended without writing anything", session.name));
+        output::hint(format_args!("see what it asked for: clauderon audit query --session {}", session.name));
+    }
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
 /// What `create` and `run` say alike about a new session.

@@ -202,6 +202,21 @@ async fn a_session_goes_on_when_the_daemon_is_killed_and_started_again() {
 }
 
 #[tokio::test]
+async fn a_script_gets_the_output_and_the_exit_code() {
+    let rig = rig().start().await;
+    for backend in ["sandbox", "local"] {
+        let create = ["create", "--backend", backend, "--print", "--", "sh", "-c"];
+        let with = |script| rig.cli(create.iter().chain(&[script]).copied());
+        let spoke = with("echo begun; sleep 0.3; echo done; exit 7").finish().await;
+        assert_eq!((spoke.code, spoke.stdout.as_str()), (7, "begun\ndone\n"), "{}", spoke.all());
+        let silent = with("exit 0").succeed().await;
+        assert!(silent.stderr.contains("ended without writing anything"), "{}", silent.all());
+        let killed = with("kill -9 $$").finish().await;
+        assert_eq!(killed.code, 137, "{}", killed.all());
+    }
+}
+
+#[tokio::test]
 async fn a_flood_in_one_sandbox_reaches_nobody_else_and_passes() {
     let origin = github().reply("/user", "octocat").start().await;
     let rig = github_rig(&origin).start().await;
