@@ -284,7 +284,7 @@ async fn nothing_gets_out_of_a_users_sandbox() {
     std::fs::copy(env!("CARGO_BIN_EXE_clauderon"), &binary).unwrap();
     std::fs::create_dir_all(home.join("secrets")).unwrap();
     std::fs::create_dir_all(project.join(".git")).unwrap();
-    std::fs::write(home.join("proxy.toml"), "http_port = 0\n").unwrap();
+    std::fs::write(home.join("proxy.toml"), "http_port = 0\nkubectl_proxy_port = 0\ntalos_gateway_port = 0\n").unwrap();
     std::fs::write(home.join("secrets/github_token"), GITHUB).unwrap();
     std::fs::write(project.join("escape.py"), ESCAPE).unwrap();
     for (path, mode) in

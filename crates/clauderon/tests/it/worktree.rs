@@ -100,6 +100,23 @@ async fn nothing_an_agent_writes_into_its_copy_runs_outside() {
 }
 
 #[tokio::test]
+async fn a_linked_worktree_and_borrowed_objects_are_followed() {
+    let rig = rig().start().await;
+    let lender = repository(&rig).await;
+    let (project, linked) = (rig.outside().join("borrower"), rig.outside().join("linked"));
+    let (from, to) = (lender.display().to_string(), project.display().to_string());
+    git(rig.outside(), &["clone", "--quiet", "--shared", &from, &to]).await;
+    git(&project, &["worktree", "add", "--quiet", "-b", "side", &linked.display().to_string()]).await;
+    std::fs::write(linked.join("README"), "on the side\n").unwrap();
+    commit_all(&linked, "side").await;
+    work(&rig, &linked, &format!("grep side README; git fsck; git log -p > /dev/null; echo x > new; {COMMIT} more"))
+        .await;
+    rig.cli(["fetch", "job"]).succeed().await;
+    assert_eq!(git(&linked, &["log", "--format=%s", "clauderon/job"]).await, "more\nside\nfirst\n");
+    assert_eq!(git(&linked, &["status", "--porcelain"]).await, "");
+}
+
+#[tokio::test]
 async fn a_repository_that_cannot_be_copied_is_refused_with_the_reason() {
     let rig = rig().start().await;
     let repo = repository(&rig).await;
