@@ -223,9 +223,9 @@ async fn a_flood_in_one_sandbox_reaches_nobody_else_and_passes() {
     let marker = rig.work_dir("project").display().to_string();
     let flood = format!(
         "import resource, socket, time\nresource.setrlimit(resource.RLIMIT_NOFILE, (10000, 10000))\nheld = []\n\
-         for _ in range(5000):\n  s = socket.socket(); s.settimeout(0.01); held.append(s)\n  \
+         for _ in range(3000):\n  s = socket.socket(); s.settimeout(0.01); held.append(s)\n  \
          try: s.connect(('127.0.0.1', 3128))\n  except OSError: pass\n  \
-         if len(held) == 1000: print('flooded', flush=True)\ntime.sleep(600) # {marker}"
+         if len(held) == 650: print('flooded', flush=True)\ntime.sleep(600) # {marker}"
     );
     let create = ["create", "--backend", "sandbox", "--name", "job", "--", "/usr/bin/python3", "-c", &flood];
     rig.cli(create).succeed().await;
