@@ -9,6 +9,7 @@ mod credential;
 mod document;
 mod error;
 mod keys;
+mod kubernetes;
 mod listing;
 mod read;
 mod reference;
@@ -16,6 +17,7 @@ mod suggest;
 mod values;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use kubernetes::{KubernetesSettings, SecretAccess};
 pub use reference::{BadReference, OpReference};
 
 use http::{HeaderName, HeaderValue};
@@ -58,6 +60,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `[services.<name>]`.
     pub services: BTreeMap<String, ServiceSettings>,
+    /// `[services.kubernetes]`.
+    pub kubernetes: KubernetesSettings,
     /// `[[credential]]`, in the order of the file.
     pub credentials: Vec<UserCredential>,
     /// Which keys (dotted) do not have their default, and who gave them.
@@ -295,6 +299,7 @@ impl Settings {
             policy: PolicySettings::default(),
             limits: Limits::default(),
             services: BTreeMap::new(),
+            kubernetes: KubernetesSettings::default(),
             credentials: Vec::new(),
             given: BTreeMap::new(),
         }

@@ -28,6 +28,7 @@ pub mod encodings;
 pub mod facts;
 pub mod host;
 pub mod inject;
+pub mod kubernetes;
 pub mod local;
 pub mod path;
 pub mod placeholder;

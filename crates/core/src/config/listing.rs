@@ -20,6 +20,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
     listing.network(settings);
     listing.limits(settings);
     listing.services(settings);
+    listing.kubernetes(settings);
     for (at, credential) in settings.credentials.iter().enumerate() {
         listing.credential(at, credential);
     }
@@ -138,6 +139,22 @@ impl Listing<'_> {
                 self.add(&key("extra_headers"), format!("{{ {} }}", fields.join(", ")));
             }
         }
+    }
+
+    fn kubernetes(&mut self, settings: &Settings) {
+        let kubernetes = &settings.kubernetes;
+        if let Some(server) = &kubernetes.server {
+            self.add("services.kubernetes.server", quoted(server));
+        }
+        if let Some(ca) = &kubernetes.ca {
+            self.add("services.kubernetes.ca", path(ca));
+        }
+        if let Some(contexts) = &kubernetes.contexts {
+            self.add("services.kubernetes.contexts", list(contexts));
+        }
+        self.add("services.kubernetes.secrets", quoted(kubernetes.secrets.as_str()));
+        self.add("services.kubernetes.exec", kubernetes.exec);
+        self.add("services.kubernetes.dry_run", kubernetes.dry_run);
     }
 
     fn credential(&mut self, at: usize, credential: &UserCredential) {

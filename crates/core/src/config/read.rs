@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::credential;
 use super::document::{Document, Item, Table};
+use super::kubernetes;
 use super::suggest::suggestion;
 use super::values::{self, Places};
 use super::{ConfigErrors, LoginSettings, OnePasswordSettings, OpReference, ServiceSettings, Settings, UserCredential};
@@ -26,7 +27,7 @@ pub(super) fn settings(text: &str, places: Places<'_>) -> Result<Settings, Confi
     upstream(&mut root, &mut settings, places);
     network(&mut root, &mut settings);
     limits(&mut root, &mut settings);
-    services(&mut root, &mut settings.services);
+    services(&mut root, &mut settings, places);
     let credentials = root.tables("credential");
     let named = credential::names(&credentials);
     onepassword(&mut root, &mut settings.onepassword, &named, places);
@@ -154,7 +155,7 @@ fn limits(root: &mut Table<'_, '_>, settings: &mut Settings) {
     table.finish();
 }
 
-fn services(root: &mut Table<'_, '_>, services: &mut BTreeMap<String, ServiceSettings>) {
+fn services(root: &mut Table<'_, '_>, settings: &mut Settings, places: Places<'_>) {
     let Some(table) = root.table("services") else { return };
     for (name, item) in table.entries() {
         let Some(known) = SERVICES.iter().find(|service| service.name() == name) else {
@@ -164,7 +165,10 @@ fn services(root: &mut Table<'_, '_>, services: &mut BTreeMap<String, ServiceSet
             continue;
         };
         if let Some(mut table) = item.table() {
-            services.insert(name.to_owned(), service(&mut table, known));
+            if known.kind == CredentialKind::Kubernetes {
+                settings.kubernetes = kubernetes::read(&mut table, places);
+            }
+            settings.services.insert(name.to_owned(), service(&mut table, known));
             table.finish();
         }
     }
