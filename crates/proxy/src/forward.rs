@@ -5,18 +5,16 @@ use std::sync::Arc;
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::host::{Origin, Scheme};
 use clauderon_core::inject::Injected;
-use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
+use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body::Body as _;
 
-use crate::Proxy;
 use crate::body::{Body, Counted, Sent, unread};
 use crate::headers;
 use crate::interim::Interim;
-use crate::snapshot::Snapshot;
-use crate::upstream::dial::{Alpn, Dialed, dial};
+use crate::upstream::dial::{Alpn, Dialed, Reach};
 use crate::upstream::failure::in_short;
 use crate::upstream::http1::{Http1, Unanswered as Unanswered1, Upgraded};
 use crate::upstream::http2::{Http2, Unanswered as Unanswered2};
@@ -26,8 +24,7 @@ use crate::upstream::upload::Outgoing;
 /// Everything that sending needs besides the request.
 #[derive(Clone, Copy)]
 pub(crate) struct Route<'a> {
-    pub(crate) proxy: &'a Proxy,
-    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) reach: Reach<'a>,
     pub(crate) origin: &'a Origin,
     pub(crate) bucket: &'a Arc<Bucket>,
     pub(crate) interim: &'a Interim,
@@ -99,15 +96,17 @@ impl Route<'_> {
         Err(self.keeps_closing())
     }
 
-    /// Sends a WebSocket handshake on a connection of its own.
-    pub(crate) async fn upgrade(&self, injected: Injected) -> Result<(Response<Body>, Option<Upgraded>), Denial> {
+    /// Asks to leave HTTP for `protocol`, on a connection of its own.
+    pub(crate) async fn upgrade(
+        &self,
+        injected: Injected,
+        protocol: HeaderValue,
+    ) -> Result<(Response<Body>, Option<Upgraded>), Denial> {
         let mut parts = injected.into_parts();
         headers::fit_version(&mut parts.headers, Version::HTTP_11, &self.origin.authority());
         let headers = &mut parts.headers;
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        // Without extensions frames stay plain, so that they can be read on the way.
-        headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+        headers.insert(UPGRADE, protocol);
         let mut outgoing = Outgoing::new(parts, Counted::new(Body::Empty, self.sent.clone()));
         let connection = self.dial_http1().await?;
         connection.upgrade(&mut outgoing).await.map_err(|why| self.unanswered(why))
@@ -118,7 +117,7 @@ impl Route<'_> {
             Ok(request) => request,
             Err(denial) => return Outcome::Failed(denial),
         };
-        let limit = self.snapshot.settings.upstream.response_timeout;
+        let limit = self.reach.settings.upstream.response_timeout;
         match connection.send(request, self.interim, limit, || self.progress()).await {
             Ok(response) => Outcome::Answered(Box::new(response)),
             Err(Unanswered2::TimedOut) => {
@@ -148,7 +147,7 @@ impl Route<'_> {
             (Spoken::Http1, _) => return Ok(None),
             _ => {}
         }
-        let io = dial(self.origin, Alpn::Http2Allowed, self.snapshot, &self.proxy.own_listeners).await?;
+        let io = self.reach.dial(self.origin, Alpn::Http2Allowed).await?;
         if io.is_http2() {
             let connection = Http2::open(io).await.map_err(|error| self.broken(&error))?;
             *spoken = Spoken::Http2;
@@ -170,19 +169,19 @@ impl Route<'_> {
 
     /// Waits while another request finds out what the origin speaks, but no longer than finding out may take.
     async fn negotiating(&self) -> Result<tokio::sync::MutexGuard<'_, Spoken>, Denial> {
-        let limit = self.snapshot.settings.upstream.connect_timeout;
+        let limit = self.reach.settings.upstream.connect_timeout;
         let message = || format!("{} did not answer within {limit:?} (connecting)", self.origin.host);
         let locked = tokio::time::timeout(limit, self.bucket.negotiating.lock()).await;
         locked.map_err(|_| Denial::new(DenialCode::UpstreamTimeout, message()))
     }
 
     async fn dial_http1(&self) -> Result<Http1, Denial> {
-        let io = dial(self.origin, Alpn::Http1Only, self.snapshot, &self.proxy.own_listeners).await?;
+        let io = self.reach.dial(self.origin, Alpn::Http1Only).await?;
         Ok(self.open_http1(io))
     }
 
     fn open_http1(&self, io: Dialed) -> Http1 {
-        Http1::new(io, self.snapshot.settings.upstream.response_timeout)
+        Http1::new(io, self.reach.settings.upstream.response_timeout)
     }
 
     /// The request in HTTP/1's form (RFC 9112 § 3.2).
@@ -219,7 +218,7 @@ impl Route<'_> {
     }
 
     fn timed_out(&self) -> Denial {
-        let limit = self.snapshot.settings.upstream.response_timeout;
+        let limit = self.reach.settings.upstream.response_timeout;
         let message = format!("{} did not answer within {limit:?}", self.origin.host);
         Denial::new(DenialCode::UpstreamTimeout, message)
             .hint("raise `upstream.response_timeout` if the origin is slow by nature")

@@ -26,6 +26,7 @@ use crate::session::{Seat, Seats};
 use crate::snapshot::{SecretBook, Snapshot};
 use crate::tls::ca::Issuer;
 use crate::tls::leaf::{LeafCache, LeafError};
+use crate::upstream::dial::Reach;
 use crate::upstream::pool::{Pool, SWEEP_EVERY};
 
 mod accept;
@@ -138,6 +139,12 @@ impl Proxy {
 
     fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.snapshot.load()
+    }
+
+    /// How origins are reached that an agent names.
+    fn reach<'a>(&'a self, snapshot: &'a Snapshot) -> Reach<'a> {
+        let Snapshot { settings, upstream_tls, .. } = snapshot;
+        Reach { tls: upstream_tls, settings, own_listeners: &self.own_listeners, named: None }
     }
 
     /// Opens a request's account.

@@ -66,6 +66,9 @@ async fn attempt(
     let origin = call.target.agree(&parts)?;
     let upgrade = websocket::asks(&parts, &body)?;
     headers::strip_request(&mut parts.headers);
+    if upgrade.is_some() {
+        websocket::without_extensions(&mut parts.headers);
+    }
     let facts = Facts::of(&parts, &origin, upgrade.is_some());
     target::name(exchange.record(), &facts, &snapshot.rules);
 
@@ -96,8 +99,7 @@ async fn attempt(
     let bucket = call.bucket(&origin);
     let sent = exchange.sent();
     let route = Route {
-        proxy: call.proxy,
-        snapshot: &snapshot,
+        reach: call.proxy.reach(&snapshot),
         origin: &origin,
         bucket: &bucket,
         interim: call.interim,

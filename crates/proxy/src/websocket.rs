@@ -15,7 +15,7 @@ use http::header::{
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
@@ -59,9 +59,14 @@ pub(crate) fn asks(parts: &Parts, body: &Body) -> Result<Option<HeaderValue>, De
     key.cloned().map(Some).ok_or_else(|| malformed("a WebSocket handshake without key or version"))
 }
 
+/// Without extensions frames stay plain, so that they can be read on the way.
+pub(crate) fn without_extensions(headers: &mut HeaderMap) {
+    headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+}
+
 /// Forwards a handshake. A 101 counts only if it answers this very request.
 pub(crate) async fn upgrade(route: &Route<'_>, injected: Injected, key: &HeaderValue) -> Result<Answered, Denial> {
-    let (mut response, upgraded) = route.upgrade(injected).await?;
+    let (mut response, upgraded) = route.upgrade(injected, HeaderValue::from_static("websocket")).await?;
     let Some(upgraded) = upgraded else { return Ok(Answered::plain(response)) };
     let headers = response.headers_mut();
     let to_websocket = headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));

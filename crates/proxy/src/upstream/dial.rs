@@ -24,7 +24,7 @@ pub(crate) use super::failure::DialError;
 use super::failure::{Phase, ProxyFault};
 use super::read_ahead::ReadAhead;
 use super::{corporate, guard};
-use crate::snapshot::Snapshot;
+use crate::tls::client::UpstreamTls;
 
 /// A connection to an origin; its name, if TLS, is verified.
 #[derive(Debug)]
@@ -44,19 +44,36 @@ pub(crate) enum Alpn {
     Http2Allowed,
 }
 
-/// Connects to `origin`, TLS included for `https`, within `upstream.connect_timeout`.
-pub(crate) async fn dial(
-    origin: &Origin,
-    alpn: Alpn,
-    snapshot: &Snapshot,
-    own_listeners: &[SocketAddr],
-) -> Result<Dialed, DialError> {
-    let tls = match alpn {
-        Alpn::Http1Only => &snapshot.upstream_tls.http1,
-        Alpn::Http2Allowed => &snapshot.upstream_tls.http2,
-    };
-    let Snapshot { settings, .. } = snapshot;
-    Dialer::new(origin, &settings.upstream, &settings.allow_private, own_listeners).dial(tls).await
+/// What reaching an origin depends on besides the origin.
+#[derive(Clone, Copy)]
+pub(crate) struct Reach<'a> {
+    pub(crate) tls: &'a UpstreamTls,
+    pub(crate) settings: &'a Settings,
+    pub(crate) own_listeners: &'a [SocketAddr],
+    /// `None` for origins that an agent names.
+    pub(crate) named: Option<&'a Named>,
+}
+
+/// What the user said about reaching a server of their own naming. No agent chose its address, so the guard has no say.
+#[derive(Debug, Default)]
+pub(crate) struct Named {
+    /// The proxy to it, in place of `upstream.proxy`.
+    pub(crate) proxy: Option<UpstreamProxy>,
+    /// The name its certificate is for, where that is not its host.
+    pub(crate) certificate_name: Option<ServerName<'static>>,
+}
+
+impl Reach<'_> {
+    /// Connects to `origin`, TLS included for `https`, within `upstream.connect_timeout`.
+    pub(crate) async fn dial(&self, origin: &Origin, alpn: Alpn) -> Result<Dialed, DialError> {
+        let tls = match alpn {
+            Alpn::Http1Only => &self.tls.http1,
+            Alpn::Http2Allowed => &self.tls.http2,
+        };
+        let Settings { upstream, allow_private, .. } = self.settings;
+        let dialer = Dialer::new(origin, upstream, allow_private, self.own_listeners);
+        Dialer { named: self.named, ..dialer }.dial(tls).await
+    }
 }
 
 /// What can be said without resolving a name: whether an origin may be dialled at all.
@@ -92,6 +109,7 @@ struct Dialer<'a> {
     upstream: &'a UpstreamSettings,
     allow_private: &'a [Cidr],
     own_listeners: &'a [SocketAddr],
+    named: Option<&'a Named>,
     deadline: Instant,
 }
 
@@ -102,7 +120,8 @@ impl<'a> Dialer<'a> {
         allow_private: &'a [Cidr],
         own_listeners: &'a [SocketAddr],
     ) -> Self {
-        Self { origin, upstream, allow_private, own_listeners, deadline: Instant::now() + upstream.connect_timeout }
+        let deadline = Instant::now() + upstream.connect_timeout;
+        Self { origin, upstream, allow_private, own_listeners, named: None, deadline }
     }
 
     async fn dial(&self, tls: &Arc<ClientConfig>) -> Result<Dialed, DialError> {
@@ -184,6 +203,9 @@ impl<'a> Dialer<'a> {
 
     fn vet(&self, address: SocketAddr) -> Result<(), DialError> {
         self.not_our_own(address)?;
+        if self.named.is_some() {
+            return Ok(());
+        }
         guard::check(address.ip(), self.allow_private)
             .map_err(|forbidden| DialError::Forbidden { target: self.target(), forbidden })
     }
@@ -221,12 +243,18 @@ impl<'a> Dialer<'a> {
     }
 
     fn corporate_proxy(&self) -> Option<&'a UpstreamProxy> {
+        if let Some(proxy) = self.named.and_then(|named| named.proxy.as_ref()) {
+            return Some(proxy);
+        }
         let Origin { host, port, .. } = self.origin;
         let direct = self.upstream.no_proxy.iter().any(|pattern| pattern.matches(host, *port, *port));
         self.upstream.proxy.as_ref().filter(|_| !direct)
     }
 
     fn server_name(&self) -> Result<ServerName<'static>, DialError> {
+        if let Some(name) = self.named.and_then(|named| named.certificate_name.as_ref()) {
+            return Ok(name.clone());
+        }
         match &self.origin.host {
             Host::Ip(ip) => Ok(ServerName::IpAddress((*ip).into())),
             Host::Name(name) => ServerName::try_from(name.to_string()).map_err(|_| DialError::Tls {

@@ -15,7 +15,6 @@ use tokio_rustls::TlsAcceptor;
 
 use super::super::guard::Kind;
 use super::*;
-use crate::tls::client::UpstreamTls;
 use crate::tls::provider;
 
 /// A CA, and servers with certificates of its making.
