@@ -268,6 +268,8 @@ pub struct DaemonInfo {
     pub home: String,
     /// The proxy's `ip:port`.
     pub proxy: String,
+    /// The Kubernetes gateway's `ip:port`.
+    pub kubernetes: String,
     /// The audit log.
     pub audit_log: String,
     /// Seconds since start.

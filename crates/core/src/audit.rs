@@ -59,6 +59,19 @@ pub struct AuditRecord {
     pub error: Option<String>,
     /// Unique per request; sent upstream to nobody.
     pub request_id: String,
+    /// What a gateway understood of the request; `None` for what came through the proxy.
+    pub about: Option<Box<About>>,
+}
+
+/// What a gateway understood of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct About {
+    /// What is done, in the service's own words (`list`, `create`).
+    pub verb: &'static str,
+    /// What it is done to (`pods/exec`); `None` where nothing is named.
+    pub resource: Option<String>,
+    /// Where it lies.
+    pub namespace: Option<String>,
 }
 
 /// A line of the audit log as read back.
@@ -108,6 +121,15 @@ pub struct AuditLine {
     pub error: Option<String>,
     /// Unique per request.
     pub request_id: String,
+    /// What is done, in the words of a gateway's service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verb: Option<String>,
+    /// What it is done to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Where that lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The line's number, beginning with 1; never goes back, whatever the clock does.
     pub seq: u64,
     /// This line's link of the hash chain.
@@ -277,6 +299,11 @@ impl AuditRecord {
         let error = if form == Form::Full { self.error.as_deref() } else { Some(TERMINATED) };
         optional(out, b",\"error\":", error, limit.long);
         member(out, b",\"request_id\":", &self.request_id, limit.short);
+        if let Some(about) = self.about.as_ref().filter(|_| form != Form::BriefIntent) {
+            member(out, b",\"verb\":", about.verb, limit.short);
+            optional(out, b",\"resource\":", about.resource.as_deref(), limit.short);
+            optional(out, b",\"namespace\":", about.namespace.as_deref(), limit.short);
+        }
     }
 }
 
@@ -458,6 +485,7 @@ mod tests {
             redactions: 1,
             error: None,
             request_id: "r-1".into(),
+            about: None,
         }
     }
 

@@ -332,6 +332,13 @@ impl std::fmt::Display for TokenUrl {
     }
 }
 
+impl UpstreamProxy {
+    /// Reads `http://[user:password@]host[:port]`; an error says what would be right, without repeating the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        values::upstream_proxy(text)
+    }
+}
+
 impl Default for UpstreamSettings {
     fn default() -> Self {
         Self {
@@ -529,7 +536,7 @@ extra_headers = { From = "me@example.com", Host = "x", Authorization = "x", "a b
             "6 services.sentry.hosts[0]: others have hosts under `sentry.io` too: name yours",
             "6 services.sentry.hosts[1]: others have hosts",
             "7 services.sentry.path_prefix: must be a plain path",
-            "9 services.kubernetes.hosts: is no setting of kubernetes, which has none",
+            "9 services.kubernetes.hosts: is no setting of kubernetes, which has `server`, `ca`",
             "extra_headers.Host: is a header that the proxy itself writes",
             "extra_headers.Authorization: is where credentials stand",
             "extra_headers.a b: is no header name",

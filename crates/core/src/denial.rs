@@ -71,6 +71,8 @@ pub enum DenialCode {
     UpgradeNotAllowed,
     /// The credential is configured but cannot be had just now, or a placeholder stands for nothing.
     CredentialUnavailable,
+    /// The user's configuration closes this to the session, in whatever mode.
+    SwitchedOff,
     /// The audit log cannot be written.
     AuditUnavailable,
     /// Too many connections or requests.
@@ -190,7 +192,8 @@ impl DenialCode {
             | Self::HostNotAllowed
             | Self::AddressNotAllowed
             | Self::OwnListener
-            | Self::UpgradeNotAllowed => StatusCode::FORBIDDEN,
+            | Self::UpgradeNotAllowed
+            | Self::SwitchedOff => StatusCode::FORBIDDEN,
             Self::CredentialUnavailable | Self::AuditUnavailable | Self::TooBusy | Self::Draining => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -230,6 +233,7 @@ impl DenialCode {
             | Self::AddressNotAllowed
             | Self::OwnListener
             | Self::CredentialUnavailable
+            | Self::SwitchedOff
             | Self::UpstreamCertificate
             | Self::UpstreamTls
             | Self::UpstreamProxy => None,
@@ -253,6 +257,7 @@ impl DenialCode {
             Self::OwnListener => "own_listener",
             Self::UpgradeNotAllowed => "upgrade_not_allowed",
             Self::CredentialUnavailable => "credential_unavailable",
+            Self::SwitchedOff => "switched_off",
             Self::AuditUnavailable => "audit_unavailable",
             Self::TooBusy => "too_busy",
             Self::Draining => "draining",

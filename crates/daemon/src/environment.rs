@@ -7,12 +7,15 @@ use clauderon_api::SessionEnv;
 use clauderon_core::config::Settings;
 use clauderon_core::credential::{CredentialKind, CredentialName};
 use clauderon_core::session::SessionName;
+use clauderon_proxy::tls::ca::Issuer;
 
+use crate::gateway::Offered;
 use crate::home::Home;
 use crate::store::StoredSession;
 
 pub(crate) mod files;
 pub(crate) mod homes;
+mod kubeconfig;
 
 use homes::Profiles;
 
@@ -22,6 +25,12 @@ pub(crate) struct Grounds<'a> {
     pub(crate) session: &'a StoredSession,
     /// How its tools reach the proxy.
     pub(crate) proxy_url: &'a str,
+    /// Where its tools reach the Kubernetes gateway.
+    pub(crate) kubernetes: SocketAddr,
+    /// The contexts it has and the current one, or why there is none.
+    pub(crate) clusters: Result<(Vec<Offered>, String), String>,
+    /// Signs the certificates it knows sessions by.
+    pub(crate) issuer: &'a Issuer,
     /// The home.
     pub(crate) home: &'a Home,
     /// The user's own npm configuration.
@@ -133,6 +142,7 @@ fn generated_files(grounds: &Grounds<'_>) -> Vec<(String, String)> {
         path("WGETRC", files::WGETRC),
         path("NPM_CONFIG_USERCONFIG", files::NPMRC),
         path("DOCKER_CONFIG", files::DOCKER_DIR),
+        path("KUBECONFIG", files::KUBECONFIG),
     ]
 }
 

@@ -137,14 +137,14 @@ impl Case<'_> {
 }
 
 /// Where an asked request would go, and its head.
-struct Target {
-    parts: Parts,
-    origin: Origin,
-    upgrade: bool,
+pub(crate) struct Target {
+    pub(crate) parts: Parts,
+    pub(crate) origin: Origin,
+    pub(crate) upgrade: bool,
 }
 
 impl Target {
-    fn read(asked: &ExplainRequest) -> Result<Self, Failure> {
+    pub(crate) fn read(asked: &ExplainRequest) -> Result<Self, Failure> {
         let method = Method::from_bytes(asked.method.to_ascii_uppercase().as_bytes());
         let method = method.map_err(|_| Failure::bad_request(format!("{:?} is no method", asked.method)))?;
         let no_url = || {
@@ -182,7 +182,7 @@ fn add_headers(parts: &mut Parts, headers: &[(String, String)]) -> Result<(), Fa
     Ok(())
 }
 
-fn session<'a>(asked: &ExplainRequest, snapshot: &'a Snapshot) -> Result<&'a Session, Failure> {
+pub(crate) fn session<'a>(asked: &ExplainRequest, snapshot: &'a Snapshot) -> Result<&'a Session, Failure> {
     let name = asked.session.as_deref().unwrap_or(SessionName::DEFAULT);
     let found = SessionName::parse(name).ok().and_then(|name| snapshot.sessions.by_name(&name));
     found.map(AsRef::as_ref).ok_or_else(|| {
@@ -192,7 +192,7 @@ fn session<'a>(asked: &ExplainRequest, snapshot: &'a Snapshot) -> Result<&'a Ses
 }
 
 /// A refusal: by what refused, if that is a rule, else with the rule that would have counted.
-fn denied(told: Explanation, denial: &Denial) -> Explanation {
+pub(crate) fn denied(told: Explanation, denial: &Denial) -> Explanation {
     let by_class = matches!(denial.code, DenialCode::ReadOnly | DenialCode::Minting);
     let refusing = denial.rule.filter(|_| by_class).map(str::to_owned);
     Explanation {
@@ -207,7 +207,7 @@ fn denied(told: Explanation, denial: &Denial) -> Explanation {
     }
 }
 
-fn class_name(class: OperationClass) -> &'static str {
+pub(crate) fn class_name(class: OperationClass) -> &'static str {
     match class {
         OperationClass::Read => "read",
         OperationClass::Excepted(exception) => exception.as_str(),

@@ -12,6 +12,7 @@ pub mod book;
 pub mod control;
 mod environment;
 mod explain;
+pub mod gateway;
 mod harden;
 pub mod home;
 pub mod listen;

@@ -11,20 +11,24 @@ use tokio::net::{TcpListener, UnixListener};
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another process has the port.
-    #[error("port {} is in use{}: stop that process, or choose another port with --http-port (0 picks a free one)", address.port(), by(owner.as_deref()))]
+    #[error("port {} is in use{}: stop that process, or choose another port with {setting} (0 picks a free one)", address.port(), by(owner.as_deref()))]
     InUse {
         /// The address asked for.
         address: SocketAddr,
         /// The process that listens there, where it can be known.
         owner: Option<String>,
+        /// What sets the port.
+        setting: &'static str,
     },
     /// The address cannot be bound.
-    #[error("{address} cannot be listened on ({source}): choose another with --bind and --http-port")]
+    #[error("{address} cannot be listened on ({source}): choose another with --bind and {setting}")]
     Address {
         /// The address asked for.
         address: SocketAddr,
         /// Why.
         source: io::Error,
+        /// What sets the port.
+        setting: &'static str,
     },
     /// The control socket cannot be made.
     #[error("{} cannot be listened on: {source}", path.display())]
@@ -36,12 +40,12 @@ pub enum ListenError {
     },
 }
 
-/// Binds the proxy port; port 0 takes a free one.
-pub(crate) async fn tcp(ip: IpAddr, port: u16) -> Result<TcpListener, ListenError> {
+/// Binds the port that `setting` sets; port 0 takes a free one.
+pub(crate) async fn tcp(ip: IpAddr, port: u16, setting: &'static str) -> Result<TcpListener, ListenError> {
     let address = SocketAddr::new(ip, port);
     TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ListenError::InUse { address, owner: listener_of(port) },
-        _ => ListenError::Address { address, source },
+        io::ErrorKind::AddrInUse => ListenError::InUse { address, owner: listener_of(port), setting },
+        _ => ListenError::Address { address, source, setting },
     })
 }
 
@@ -109,9 +113,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_names_its_process() {
-        let first = tcp(Ipv4Addr::LOCALHOST.into(), 0).await.unwrap();
+        let first = tcp(Ipv4Addr::LOCALHOST.into(), 0, "--http-port").await.unwrap();
         let port = first.local_addr().unwrap().port();
-        let text = tcp(Ipv4Addr::LOCALHOST.into(), port).await.err().unwrap().to_string();
+        let text = tcp(Ipv4Addr::LOCALHOST.into(), port, "--http-port").await.err().unwrap().to_string();
         assert!(text.contains(&format!("port {port} is in use")), "{text}");
         assert!(text.contains(&format!("(process {})", std::process::id())), "{text}");
     }

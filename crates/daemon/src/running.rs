@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::book::Book;
 use crate::control::{self, Control};
+use crate::gateway::Contexts;
 use crate::home::{Home, HomeLock, write_private};
 use crate::sessions::{Supervisor, SupervisorParts, Way};
 use crate::settings::Loader;
@@ -61,6 +62,8 @@ impl Daemon {
             home: home.clone(),
             started: Instant::now(),
             proxy: listeners.address,
+            kubernetes: listeners.kubernetes_address,
+            contexts: Arc::clone(&prepared.contexts),
             supervisor: prepared.supervisor.clone(),
             book: Arc::clone(&prepared.book),
             audit: audit.clone(),
@@ -68,7 +71,12 @@ impl Daemon {
         // Before anybody can see that the daemon is up: what they change from then on is noticed.
         let watching = keep_current(loader, &prepared);
         prepared.serve(listeners, &control, &audit, drain)?;
-        tracing::info!("clauderon {} listens on {}", env!("CARGO_PKG_VERSION"), control.proxy);
+        tracing::info!(
+            "clauderon {} listens on {}, for Kubernetes on {}",
+            env!("CARGO_PKG_VERSION"),
+            control.proxy,
+            control.kubernetes
+        );
         Ok(Self { home, control, audit, signal, _watching: watching, _lock: lock })
     }
 
@@ -105,6 +113,7 @@ struct Prepared {
     settings: Arc<Settings>,
     issuer: Arc<Issuer>,
     book: Arc<Book>,
+    contexts: Arc<Contexts>,
     supervisor: Supervisor,
     token: Arc<ApiToken>,
 }
@@ -116,14 +125,18 @@ impl Prepared {
         let upstream_tls = trust(home, &issuer, &settings)?;
         let book = Arc::new(Book::open(Arc::clone(&env), &settings));
         let token = Arc::new(ApiToken::load_or_create(&home.api_token())?);
+        let contexts =
+            Arc::new(Contexts::new(Arc::clone(&env), home.user_home(), Arc::clone(&book), Arc::clone(&settings)));
         let supervisor = Supervisor::open(SupervisorParts {
             home: home.clone(),
             env,
             book: Arc::clone(&book),
+            contexts: Arc::clone(&contexts),
+            issuer: Arc::clone(&issuer),
             settings: Arc::clone(&settings),
             upstream_tls,
         })?;
-        Ok(Self { home: home.clone(), settings, issuer, book, supervisor, token })
+        Ok(Self { home: home.clone(), settings, issuer, book, contexts, supervisor, token })
     }
 
     fn serve(
@@ -133,19 +146,23 @@ impl Prepared {
         audit: &AuditLog,
         drain: Drain,
     ) -> Result<(), RunError> {
-        let address = listeners.address;
+        let (address, kubernetes) = (listeners.address, listeners.kubernetes_address);
+        let clusters: Arc<Contexts> = Arc::clone(&self.contexts);
         let secrets: Arc<Book> = Arc::clone(&self.book);
         let proxy = Proxy::new(ProxyParts {
             issuer: Arc::clone(&self.issuer),
             snapshot: self.supervisor.snapshot(),
             secrets,
             audit: audit.clone(),
+            clusters,
             local: Arc::new(Web::new(Arc::clone(control), Arc::clone(&self.token))),
-            own_listeners: vec![address],
+            own_listeners: vec![address, kubernetes],
         })?;
         self.book.logins().through(&proxy);
-        self.supervisor.serve(Way { proxy: Arc::clone(&proxy), address, drain: drain.clone() });
+        self.supervisor.serve(Way { proxy: Arc::clone(&proxy), address, kubernetes, drain: drain.clone() });
         tokio::spawn(control::serve(listeners.control, Arc::clone(control), drain.clone()));
+        let (gateway, ending) = (Arc::clone(&proxy), drain.clone());
+        tokio::spawn(async move { gateway.serve_kubernetes_tcp(listeners.kubernetes, ending).await });
         tokio::spawn(async move { proxy.serve_tcp(listeners.tcp, drain).await });
         Ok(())
     }
@@ -154,17 +171,23 @@ impl Prepared {
 struct Listeners {
     tcp: TcpListener,
     address: SocketAddr,
+    kubernetes: TcpListener,
+    kubernetes_address: SocketAddr,
     control: UnixListener,
 }
 
 impl Listeners {
     async fn bind(home: &Home, settings: &Settings) -> Result<Self, RunError> {
-        let tcp = listen::tcp(settings.bind, settings.http_port).await?;
+        let tcp = listen::tcp(settings.bind, settings.http_port, "--http-port").await?;
         let address = tcp.local_addr().map_err(RunError::Runtime)?;
+        let kubernetes =
+            listen::tcp(settings.bind, settings.kubectl_proxy_port, "kubectl_proxy_port in proxy.toml").await?;
+        let kubernetes_address = kubernetes.local_addr().map_err(RunError::Runtime)?;
         if !address.ip().is_loopback() {
             tracing::warn!("listening beyond this machine: only callers with a session's token are served");
         }
-        Ok(Self { tcp, address, control: listen::control(&home.control_socket())? })
+        let control = listen::control(&home.control_socket())?;
+        Ok(Self { tcp, address, kubernetes, kubernetes_address, control })
     }
 }
 
@@ -217,13 +240,14 @@ fn open_audit(home: &Home, settings: &Settings) -> Result<AuditLog, RunError> {
 fn keep_current(loader: Arc<Loader>, prepared: &Prepared) -> AbortOnDropHandle<()> {
     let (home, issuer) = (prepared.home.clone(), Arc::clone(&prepared.issuer));
     let (book, supervisor) = (Arc::clone(&prepared.book), prepared.supervisor.clone());
-    let started_with = Arc::clone(&prepared.settings);
+    let (contexts, started_with) = (Arc::clone(&prepared.contexts), Arc::clone(&prepared.settings));
     watch(loader, Arc::clone(&prepared.settings), move |change| match change {
         Change::Secrets => book.refresh(),
         Change::Settings(settings) => match trust(&home, &issuer, &settings) {
             Ok(upstream_tls) => {
                 name_what_waits(&started_with, &settings);
                 book.reload(&settings);
+                contexts.reload(Arc::clone(&settings));
                 supervisor.reconfigure(settings, upstream_tls);
             }
             Err(error) => tracing::error!("the new settings are not in force: {error}"),
@@ -235,6 +259,7 @@ fn keep_current(loader: Arc<Loader>, prepared: &Prepared) -> AbortOnDropHandle<(
 fn name_what_waits(started_with: &Settings, new: &Settings) {
     let waits = [
         ("http_port", started_with.http_port != new.http_port),
+        ("kubectl_proxy_port", started_with.kubectl_proxy_port != new.kubectl_proxy_port),
         ("bind", started_with.bind != new.bind),
         ("audit", started_with.audit != new.audit),
     ];

@@ -1,7 +1,7 @@
 //! The supervisor: sole owner of the sessions. Every change is in the snapshot before it is answered.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,14 +15,17 @@ use clauderon_core::digest;
 use clauderon_core::placeholder::{self, TokenKind};
 use clauderon_core::session::{Session, SessionId, SessionName};
 use clauderon_proxy::snapshot::{Known, SecretBook, Snapshot};
+use clauderon_proxy::tls::ca::Issuer;
 use clauderon_proxy::tls::client::UpstreamTls;
 use clauderon_proxy::{Proxy, SessionCounters, drain::Drain};
+use clauderon_sandbox::plan::KUBERNETES_PORT;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::book::Book;
 use crate::environment::homes::Profiles;
 use crate::environment::{self, Grounds};
+use crate::gateway::Contexts;
 use crate::home::{Home, private_dir, remove_dir};
 use crate::npmrc;
 use crate::process::ProcessId;
@@ -53,6 +56,10 @@ pub struct SupervisorParts {
     pub env: Arc<Environment>,
     /// The credentials.
     pub book: Arc<Book>,
+    /// The clusters that sessions reach through the gateway.
+    pub contexts: Arc<Contexts>,
+    /// Signs the certificates by which the gateway knows sessions.
+    pub issuer: Arc<Issuer>,
     /// The settings in force.
     pub settings: Arc<Settings>,
     /// How origins are verified under them.
@@ -63,6 +70,8 @@ struct Inner {
     home: Home,
     env: Arc<Environment>,
     book: Arc<Book>,
+    contexts: Arc<Contexts>,
+    issuer: Arc<Issuer>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     /// There while the proxy runs.
     way: ArcSwapOption<Way>,
@@ -75,6 +84,8 @@ pub struct Way {
     pub proxy: Arc<Proxy>,
     /// Where it listens on TCP.
     pub address: SocketAddr,
+    /// Where its Kubernetes gateway listens on TCP.
+    pub kubernetes: SocketAddr,
     /// Ends its listeners.
     pub drain: Drain,
 }
@@ -110,6 +121,8 @@ impl Supervisor {
             home: parts.home,
             env: parts.env,
             book: parts.book,
+            contexts: parts.contexts,
+            issuer: parts.issuer,
             way: ArcSwapOption::empty(),
             state: Mutex::new(state),
         };
@@ -201,6 +214,9 @@ impl Supervisor {
         let grounds = Grounds {
             session: kept,
             proxy_url,
+            kubernetes: self.gateway_of(kept)?,
+            clusters: self.0.contexts.offered(),
+            issuer: &self.0.issuer,
             home: &self.0.home,
             npmrc: &npmrc::user_config(self.0.home.user_home(), &self.0.env),
             settings,
@@ -217,6 +233,14 @@ impl Supervisor {
             sandboxed::give(&homes, &kept.id).map_err(failed)?;
         }
         Ok(environment::environment(&grounds))
+    }
+
+    /// Where the session's tools reach the Kubernetes gateway: in a sandbox at the relay to its socket.
+    fn gateway_of(&self, kept: &StoredSession) -> Result<SocketAddr, SessionError> {
+        if kept.backend == sandboxed::BACKEND {
+            return Ok((Ipv4Addr::LOCALHOST, KUBERNETES_PORT).into());
+        }
+        self.0.way.load().as_ref().map(|way| way.kubernetes).ok_or(SessionError::NotYetUp)
     }
 
     /// Adds the session that `plan` describes, ready to carry requests.

@@ -14,10 +14,20 @@ use crate::connection::{Caller, Connection};
 use crate::downstream::http1::{self, Ended};
 use crate::downstream::stream::{Socket, Stream};
 use crate::drain::Drain;
+use crate::gateway;
 use crate::intercept;
 
+/// What is behind a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// The proxy.
+    Proxy,
+    /// The Kubernetes gateway.
+    Kubernetes,
+}
+
 /// Accepts on a TCP port until the drain begins.
-pub(crate) async fn tcp(proxy: Arc<Proxy>, listener: TcpListener, drain: Drain) {
+pub(crate) async fn tcp(proxy: Arc<Proxy>, listener: TcpListener, door: Door, drain: Drain) {
     let loopback = listener.local_addr().is_ok_and(|bound| bound.ip().to_canonical().is_loopback());
     loop {
         let accepted = tokio::select! {
@@ -30,12 +40,12 @@ pub(crate) async fn tcp(proxy: Arc<Proxy>, listener: TcpListener, drain: Drain) 
             let local = stream.local_addr()?;
             Ok((Socket::tcp(stream), Caller::Tcp { peer, local, loopback, same_user: OnceLock::new() }))
         });
-        start(&proxy, caller, &drain).await;
+        start(&proxy, door, caller, &drain).await;
     }
 }
 
 /// Accepts on a session's socket until the drain begins or the session ends.
-pub(crate) async fn unix(proxy: Arc<Proxy>, listener: UnixListener, session: SessionId, drain: Drain) {
+pub(crate) async fn unix(proxy: Arc<Proxy>, listener: UnixListener, session: SessionId, door: Door, drain: Drain) {
     let seat = proxy.seats.of(&session);
     loop {
         let accepted = tokio::select! {
@@ -44,15 +54,18 @@ pub(crate) async fn unix(proxy: Arc<Proxy>, listener: UnixListener, session: Ses
             () = seat.revoked.cancelled() => return,
         };
         let caller = accepted.map(|(stream, _)| (Socket::unix(stream), Caller::Socket(session.clone())));
-        start(&proxy, caller, &drain).await;
+        start(&proxy, door, caller, &drain).await;
     }
 }
 
-async fn start(proxy: &Arc<Proxy>, accepted: io::Result<(Socket, Caller)>, drain: &Drain) {
+async fn start(proxy: &Arc<Proxy>, door: Door, accepted: io::Result<(Socket, Caller)>, drain: &Drain) {
     match accepted {
         Ok((socket, caller)) => {
             let permit = proxy.connections.clone().try_acquire_owned().ok();
-            drain.spawn(serve(proxy.clone(), socket, caller, drain.clone(), permit));
+            match door {
+                Door::Proxy => drain.spawn(serve(proxy.clone(), socket, caller, drain.clone(), permit)),
+                Door::Kubernetes => drain.spawn(gateway::serve(proxy.clone(), socket, caller, drain.clone(), permit)),
+            }
         }
         Err(error) => {
             // Out of descriptors, most likely: accepting again at once would spin.

@@ -11,6 +11,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::downstream::http2::UploadedBody;
 use crate::downstream::inbound::IncomingBody;
 use crate::exchange::Exchange;
+use crate::gateway::members::WithoutValues;
 use crate::h2_body::ReceivedBody;
 use crate::headers::{misplaced_trailer, strip_trailers};
 use crate::renewal::KeptBody;
@@ -39,6 +40,8 @@ pub(crate) enum Body {
     Answer(Box<AnswerBody>),
     /// From an origin, without the secret that went there.
     Scrubbed(Box<ScrubbedBody>),
+    /// From an API server, about secrets, without their values.
+    WithoutValues(Box<WithoutValues>),
     /// From the daemon's own service.
     Local(LocalBody),
 }
@@ -74,6 +77,7 @@ impl HttpBody for Body {
             Self::Received(body) => Pin::new(body).poll_frame(cx),
             Self::Answer(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Scrubbed(body) => Pin::new(body.as_mut()).poll_frame(cx),
+            Self::WithoutValues(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Local(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -88,6 +92,7 @@ impl HttpBody for Body {
             Self::Received(body) => body.is_end_stream(),
             Self::Answer(body) => body.is_end_stream(),
             Self::Scrubbed(body) => body.is_end_stream(),
+            Self::WithoutValues(body) => body.is_end_stream(),
             Self::Local(body) => body.is_end_stream(),
         }
     }
@@ -102,6 +107,7 @@ impl HttpBody for Body {
             Self::Received(body) => body.size_hint(),
             Self::Answer(body) => body.size_hint(),
             Self::Scrubbed(body) => body.size_hint(),
+            Self::WithoutValues(body) => body.size_hint(),
             Self::Local(body) => body.size_hint(),
         }
     }

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::Proxy;
 use crate::body::{Body, Observed};
 use crate::drain::Drain;
+use crate::gateway::{self, Guest};
 use crate::http1::head::malformed;
 use crate::interim::Interim;
 use crate::peer;
@@ -43,6 +44,8 @@ enum Role {
     Front(Front),
     /// Inside an accepted tunnel.
     Tunnel { tunnel: TunnelOrigin, seat: Arc<Seat>, _place: Place },
+    /// To a gateway.
+    Gateway(Guest),
     /// Inside a tunnel that cannot be: every request gets the same answer.
     Refusing { denial: Denial, seat: Option<Arc<Seat>> },
 }
@@ -121,6 +124,11 @@ impl Connection {
         Self::new(proxy, drain, Role::Refusing { denial, seat: Some(seat) })
     }
 
+    /// A connection to a gateway.
+    pub(crate) fn gateway(proxy: &Arc<Proxy>, guest: Guest, drain: &Drain) -> Self {
+        Self::new(proxy, drain, Role::Gateway(guest))
+    }
+
     /// One connection too many.
     pub(crate) fn overloaded(proxy: &Arc<Proxy>, caller: &Caller, drain: &Drain) -> Self {
         let denial = Denial::new(DenialCode::TooBusy, "too many connections").hint("see `limits.max_connections`");
@@ -145,7 +153,12 @@ impl Connection {
         match &self.role {
             Role::Tunnel { seat, .. } | Role::Refusing { seat: Some(seat), .. } => seat.revoked.cancelled().await,
             Role::Front(front) => front.revoked().await,
-            Role::Refusing { seat: None, .. } => std::future::pending().await,
+            Role::Gateway(guest) if guest.seat().is_some() => {
+                if let Some(seat) = guest.seat() {
+                    seat.revoked.cancelled().await;
+                }
+            }
+            Role::Gateway(_) | Role::Refusing { seat: None, .. } => std::future::pending().await,
         }
     }
 
@@ -155,6 +168,10 @@ impl Connection {
             Role::Tunnel { tunnel, seat, .. } => {
                 let call = Call { proxy: &self.proxy, seat, target: Target::Tunnel(tunnel), interim };
                 pipeline::handle(call, request).await
+            }
+            Role::Gateway(guest) => {
+                let call = gateway::call::Call { proxy: &self.proxy, guest, interim };
+                gateway::call::handle(call, request).await
             }
             Role::Refusing { denial, seat } => self.deny(denial, seat.as_ref(), &request),
             Role::Front(front) if request.method() == Method::CONNECT => return self.connect(front, &request),
@@ -173,6 +190,7 @@ impl Connection {
         let seat = match &self.role {
             Role::Tunnel { seat, .. } => Some(seat.clone()),
             Role::Refusing { seat, .. } => seat.clone(),
+            Role::Gateway(guest) => guest.seat().cloned(),
             Role::Front(Front { caller: Caller::Socket(id), .. }) => Some(self.proxy.seats.of(id)),
             Role::Front(Front { caller: Caller::Tcp { .. }, .. }) => None,
         };
@@ -180,7 +198,10 @@ impl Connection {
         if let Role::Tunnel { tunnel, .. } = &self.role {
             at_origin(exchange.record(), &tunnel.origin);
         }
-        respond::deny(denial, exchange)
+        match &self.role {
+            Role::Gateway(_) => respond::deny_kubernetes(denial, exchange),
+            Role::Front(_) | Role::Tunnel { .. } | Role::Refusing { .. } => respond::deny(denial, exchange),
+        }
     }
 
     fn connect(&self, front: &Front, request: &Request<Body>) -> Answer {
@@ -239,14 +260,10 @@ impl Connection {
     ) -> Result<&'s Arc<Session>, Denial> {
         match caller {
             Caller::Socket(id) => snapshot.sessions.by_id(id).ok_or_else(|| unauthorized("this session has ended")),
-            Caller::Tcp { peer, local, loopback, same_user } => match headers.get(PROXY_AUTHORIZATION) {
+            Caller::Tcp { .. } => match headers.get(PROXY_AUTHORIZATION) {
                 Some(value) => by_credentials(value.as_bytes(), snapshot),
                 None => {
-                    let near = *loopback && peer.ip().to_canonical().is_loopback();
-                    let open = near && snapshot.settings.anonymous == Anonymous::SameUser;
-                    let known = open && *same_user.get_or_init(|| peer::same_user(*peer, *local));
-                    let default = SessionName::parse(SessionName::DEFAULT).ok();
-                    let session = default.filter(|_| known).and_then(|name| snapshot.sessions.by_name(&name));
+                    let session = caller.default_session(snapshot);
                     session.ok_or_else(|| unauthorized("this proxy needs a session's name and token"))
                 }
             },
@@ -264,6 +281,18 @@ impl Connection {
             at_origin(record, &authority.origin(Scheme::Https));
         }
         respond::deny(denial, exchange)
+    }
+}
+
+impl Caller {
+    /// The session of callers who are known by nothing but the user their process runs as.
+    pub(crate) fn default_session<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Arc<Session>> {
+        let Self::Tcp { peer, local, loopback, same_user } = self else { return None };
+        let near = *loopback && peer.ip().to_canonical().is_loopback();
+        let open = near && snapshot.settings.anonymous == Anonymous::SameUser;
+        let known = open && *same_user.get_or_init(|| peer::same_user(*peer, *local));
+        let default = SessionName::parse(SessionName::DEFAULT).ok();
+        default.filter(|_| known).and_then(|name| snapshot.sessions.by_name(&name))
     }
 }
 

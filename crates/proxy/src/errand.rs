@@ -52,8 +52,7 @@ impl Proxy {
         parts.headers.insert(http::header::CONTENT_LENGTH, body.len().into());
         let sent = exchange.sent();
         let route = Route {
-            proxy: self,
-            snapshot: &snapshot,
+            reach: self.reach(&snapshot),
             origin: &errand.origin,
             bucket: &Arc::new(Bucket::default()),
             interim: &Interim::default(),

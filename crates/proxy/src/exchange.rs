@@ -59,6 +59,7 @@ impl Exchange {
             redactions: 0,
             error: None,
             request_id,
+            about: None,
         };
         Self {
             log: log.clone(),
@@ -141,6 +142,11 @@ impl Exchange {
         self.record.as_ref()?.access_mode
     }
 
+    /// As [`Self::begin`] for a request that may go out a second time, which has begun already.
+    pub(crate) fn begin_once(&mut self) -> Result<(), Denial> {
+        if self.pending.is_some() { Ok(()) } else { self.begin() }
+    }
+
     /// Notes a refusal or failure of the proxy's own.
     pub(crate) fn denied(&mut self, denial: &Denial) {
         let refused = self.pending.is_none();
@@ -157,6 +163,13 @@ impl Exchange {
         {
             seat.count_alarm();
         }
+    }
+
+    /// Writes a line that says that an upgrade has begun; the request's own follows at its end.
+    pub(crate) fn upgraded(&mut self) {
+        let record = AuditRecord { response_code: Some(101), reason: Some("upgraded"), ..self.record().clone() };
+        // The request is in the journal already: a log that fails now says so at the next request.
+        drop(self.log.record(record));
     }
 
     /// Notes the status the agent gets.

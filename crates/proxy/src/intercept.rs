@@ -18,6 +18,7 @@ use crate::drain::Drain;
 use crate::http1::head::malformed;
 use crate::session::Seat;
 use crate::target::{at_origin, mismatch};
+use crate::tls::leaf::LeafCache;
 
 /// Serves what comes through an accepted tunnel.
 pub(crate) async fn serve(proxy: &Arc<Proxy>, mut socket: Socket, tunnel: Tunnel, drain: &Drain) {
@@ -33,7 +34,7 @@ pub(crate) async fn serve(proxy: &Arc<Proxy>, mut socket: Socket, tunnel: Tunnel
     }
     let origin = tunnel.target.clone().origin(Scheme::Https);
     let seat = tunnel.seat.clone();
-    match tokio::time::timeout(limit, accept(proxy, socket, &origin.host)).await {
+    match tokio::time::timeout(limit, accept(&proxy.leaves, socket, &origin.host)).await {
         Ok(Ok((stream, disagreement))) => {
             let connection = match disagreement {
                 None => Connection::tunnel(proxy, origin, tunnel, drain),
@@ -46,7 +47,7 @@ pub(crate) async fn serve(proxy: &Arc<Proxy>, mut socket: Socket, tunnel: Tunnel
     }
 }
 
-async fn serve_tls(connection: Connection, stream: Box<TlsStream<Socket>>) {
+pub(crate) async fn serve_tls(connection: Connection, stream: Box<TlsStream<Socket>>) {
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = Stream::Tls(stream);
     if is_http2 {
@@ -70,12 +71,16 @@ async fn serve_clear(proxy: &Arc<Proxy>, socket: Socket, tunnel: Tunnel, drain: 
 
 /// Reads the ClientHello, then shakes hands as the host it asks for. A name that is not the tunnel's is answered under
 /// its own certificate, so that the client can read the refusal; no request of such a connection is forwarded.
-async fn accept(proxy: &Proxy, socket: Socket, host: &Host) -> io::Result<(Box<TlsStream<Socket>>, Option<Denial>)> {
+pub(crate) async fn accept(
+    leaves: &LeafCache,
+    socket: Socket,
+    host: &Host,
+) -> io::Result<(Box<TlsStream<Socket>>, Option<Denial>)> {
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
     let asked = start.client_hello().server_name().map(Host::parse).transpose().map_err(io::Error::other)?;
     let asked = asked.unwrap_or_else(|| host.clone());
     let disagreement = (asked != *host).then(|| mismatch(&host.to_string(), &asked.to_string()));
-    let config = proxy.leaves.config_for(&asked).map_err(io::Error::other)?;
+    let config = leaves.config_for(&asked).map_err(io::Error::other)?;
     Ok((Box::new(start.into_stream(config).await?), disagreement))
 }
 
@@ -92,7 +97,7 @@ fn record_failure(proxy: &Proxy, seat: &Arc<Seat>, origin: &Origin, error: &io::
 }
 
 /// The first byte, left where it was.
-async fn peek(socket: &mut Socket) -> io::Result<Option<u8>> {
+pub(crate) async fn peek(socket: &mut Socket) -> io::Result<Option<u8>> {
     let mut first = [0; 1];
     match socket.read(&mut first).await? {
         0 => Ok(None),
@@ -104,4 +109,4 @@ async fn peek(socket: &mut Socket) -> io::Result<Option<u8>> {
 }
 
 /// The record type every TLS connection begins with (RFC 8446 § 5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
+pub(crate) const TLS_HANDSHAKE: u8 = 0x16;

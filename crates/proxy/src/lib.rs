@@ -19,9 +19,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
+pub use crate::accept::Door;
 use crate::audit::AuditLog;
 use crate::drain::Drain;
 use crate::exchange::Exchange;
+use crate::gateway::cluster::Clusters;
 use crate::session::{Seat, Seats};
 use crate::snapshot::{SecretBook, Snapshot};
 use crate::tls::ca::Issuer;
@@ -40,6 +42,7 @@ pub mod drain;
 pub mod errand;
 mod exchange;
 mod forward;
+pub mod gateway;
 mod h2_body;
 mod headers;
 pub mod http1;
@@ -65,6 +68,8 @@ pub fn vet(origin: &Origin, settings: &Settings) -> Result<(), Denial> {
 /// The proxy: what all its listeners and connections share.
 pub struct Proxy {
     leaves: LeafCache,
+    gateway_leaves: LeafCache,
+    clusters: Arc<dyn Clusters>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     secrets: Arc<dyn SecretBook>,
     audit: AuditLog,
@@ -89,6 +94,8 @@ pub struct ProxyParts {
     pub secrets: Arc<dyn SecretBook>,
     /// Where requests are written down.
     pub audit: AuditLog,
+    /// The clusters behind the Kubernetes gateway.
+    pub clusters: Arc<dyn Clusters>,
     /// The daemon's own HTTP service on the proxy port.
     pub local: Arc<dyn LocalService>,
     /// Every address the daemon listens on.
@@ -100,7 +107,9 @@ impl Proxy {
     pub fn new(parts: ProxyParts) -> Result<Arc<Self>, LeafError> {
         let limit = parts.snapshot.load().settings.limits.max_connections;
         let proxy = Arc::new(Self {
-            leaves: LeafCache::new(parts.issuer)?,
+            leaves: LeafCache::new(parts.issuer.clone())?,
+            gateway_leaves: LeafCache::for_gateways(parts.issuer)?,
+            clusters: parts.clusters,
             snapshot: parts.snapshot,
             secrets: parts.secrets,
             audit: parts.audit,
@@ -118,12 +127,17 @@ impl Proxy {
 
     /// Serves a TCP port until the drain begins: the proxy, and the daemon's own service for origin-form requests.
     pub async fn serve_tcp(self: &Arc<Self>, listener: TcpListener, drain: Drain) {
-        accept::tcp(self.clone(), listener, drain).await;
+        accept::tcp(self.clone(), listener, Door::Proxy, drain).await;
     }
 
-    /// Serves a session's socket until the drain begins or the session is evicted; it speaks proxy requests only.
-    pub async fn serve_unix(self: &Arc<Self>, listener: UnixListener, session: SessionId, drain: Drain) {
-        accept::unix(self.clone(), listener, session, drain).await;
+    /// Serves a session's socket until the drain begins or the session is evicted; it speaks to what is behind `door` only.
+    pub async fn serve_unix(self: &Arc<Self>, listener: UnixListener, session: SessionId, door: Door, drain: Drain) {
+        accept::unix(self.clone(), listener, session, door, drain).await;
+    }
+
+    /// Serves the Kubernetes gateway's TCP port until the drain begins.
+    pub async fn serve_kubernetes_tcp(self: &Arc<Self>, listener: TcpListener, drain: Drain) {
+        accept::tcp(self.clone(), listener, Door::Kubernetes, drain).await;
     }
 
     /// What each session has done since the daemon started.

@@ -2,8 +2,9 @@
 
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::host::Origin;
+use clauderon_core::kubernetes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PROXY_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::{Body, Observed};
 use crate::connection::Reply;
@@ -33,6 +34,16 @@ impl Answered {
     /// Its status.
     pub(crate) fn status(&self) -> StatusCode {
         self.response.status()
+    }
+
+    /// The same answer with another body.
+    pub(crate) fn try_map_body(
+        self,
+        map: impl FnOnce(&mut HeaderMap, Body) -> Result<Body, Denial>,
+    ) -> Result<Self, Denial> {
+        let (mut parts, body) = self.response.into_parts();
+        let body = map(&mut parts.headers, body)?;
+        Ok(Self { response: Response::from_parts(parts, body), upgraded: self.upgraded })
     }
 
     /// The answer without the secret that `scrub` knows. Bodies are scrubbed as they come; one that cannot be is a failure
@@ -68,13 +79,29 @@ pub(crate) fn deny(denial: &Denial, mut exchange: Exchange) -> Reply {
     let mut response = Response::new(Observed::new(Body::Full(body.into()), exchange));
     *response.status_mut() = denial.status();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(ERROR_CODE, HeaderValue::from_static(denial.code.as_str()));
+    mark(headers, denial);
     if denial.code == DenialCode::ProxyAuthRequired {
         headers.insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"clauderon\""));
     }
     Reply { response, upgraded: None }
+}
+
+/// Tells a Kubernetes client what was refused or failed, as an API server would.
+pub(crate) fn deny_kubernetes(denial: &Denial, mut exchange: Exchange) -> Reply {
+    exchange.denied(denial);
+    let told = kubernetes::refusal(denial, &exchange.record().path);
+    exchange.answered(told.status);
+    let mut response = Response::new(Observed::new(Body::Full(told.body.into()), exchange));
+    *response.status_mut() = told.status;
+    mark(response.headers_mut(), denial);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(told.content_type));
+    Reply { response, upgraded: None }
+}
+
+fn mark(headers: &mut HeaderMap, denial: &Denial) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ERROR_CODE, HeaderValue::from_static(denial.code.as_str()));
 }
 
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-clauderon-error");

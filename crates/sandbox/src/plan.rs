@@ -120,5 +120,11 @@ impl Entry {
 /// The session's socket in the directory [`Plan::way`].
 pub const SOCKET: &str = "proxy.sock";
 
+/// The name of the session's socket to the Kubernetes gateway, beside it.
+pub const KUBERNETES_SOCKET: &str = "kubernetes.sock";
+
+/// Where the relay to that listens inside.
+pub const KUBERNETES_PORT: u16 = 18081;
+
 /// Where the relay listens inside.
 pub const RELAY_PORT: u16 = 3128;

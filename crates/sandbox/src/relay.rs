@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::dns::{self, Names};
 use crate::error::{SandboxError, Step as _};
-use crate::plan::{RELAY_PORT, SOCKET};
+use crate::plan::{KUBERNETES_PORT, KUBERNETES_SOCKET, RELAY_PORT, SOCKET};
 
 /// Opens every listener, then serves them beside whatever else this runtime does. The session's socket is in the working
 /// directory.
@@ -20,7 +20,9 @@ pub(crate) async fn start() -> Result<(), SandboxError> {
     let names = Arc::new(Names::default());
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let relay = listen(Ipv4Addr::LOCALHOST, RELAY_PORT).await?;
-    tokio::spawn(serve(relay, Arc::clone(&room), relay_to_socket));
+    tokio::spawn(serve(relay, Arc::clone(&room), |client| relay_to(client, SOCKET)));
+    let gateway = listen(Ipv4Addr::LOCALHOST, KUBERNETES_PORT).await?;
+    tokio::spawn(serve(gateway, Arc::clone(&room), |client| relay_to(client, KUBERNETES_SOCKET)));
     for port in CAPTURED {
         let listener = listen(Ipv4Addr::UNSPECIFIED, port).await?;
         let names = Arc::clone(&names);
@@ -55,9 +57,9 @@ where
     }
 }
 
-async fn relay_to_socket(mut client: TcpStream) -> io::Result<()> {
+async fn relay_to(mut client: TcpStream, socket: &str) -> io::Result<()> {
     client.set_nodelay(true)?;
-    let mut way = way_out().await?;
+    let mut way = connect(socket).await?;
     pump(&mut client, &mut way).await
 }
 
@@ -92,11 +94,16 @@ async fn read_head(way: &mut UnixStream) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// The session's socket. While the daemon starts again nobody listens there, and clients need not notice.
+/// The session's socket to the proxy.
 async fn way_out() -> io::Result<UnixStream> {
+    connect(SOCKET).await
+}
+
+/// One of the session's sockets. While the daemon starts again nobody listens there, and clients need not notice.
+async fn connect(socket: &str) -> io::Result<UnixStream> {
     let mut left = RETRIES;
     loop {
-        match UnixStream::connect(SOCKET).await {
+        match UnixStream::connect(socket).await {
             Err(error) if left > 0 && is_restart(&error) => left -= 1,
             connected => return connected,
         }

@@ -8,6 +8,8 @@ use rcgen::{
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// An authority that signs for origins; never known to a real trust store.
@@ -72,7 +74,26 @@ impl TestCa {
     /// A server config that shows `certificate` for `names` and offers `alpn`.
     pub fn server(&self, names: &[String], certificate: Certificate, alpn: &[&str]) -> Arc<ServerConfig> {
         let (chain, key) = self.issue(names, certificate);
-        server(chain, &key, alpn)
+        server(chain, &key, alpn, Arc::new(NoClientAuth))
+    }
+
+    /// A server config that shakes hands only with clients that show a certificate of this authority.
+    pub fn server_for_clients(&self, names: &[String], alpn: &[&str]) -> Arc<ServerConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).expect("a CA certificate is a trust anchor");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let (chain, key) = self.issue(names, Certificate::Good);
+        server(chain, &key, alpn, verifier.expect("there is a root"))
+    }
+
+    /// A certificate for a client named `name`, and its key; both PEM.
+    pub fn client(&self, name: &str) -> (String, String) {
+        let mut params = leaf_params(&[name.to_owned()], Certificate::ClientOnly);
+        params.subject_alt_names.clear();
+        let key = key();
+        let certificate = params.signed_by(&key, &self.issuer).expect("valid");
+        (certificate.pem(), key.serialize_pem())
     }
 
     fn issue(&self, names: &[String], certificate: Certificate) -> (Vec<CertificateDer<'static>>, KeyPair) {
@@ -101,15 +122,20 @@ impl TestCa {
 pub(crate) fn signed_by(issuer: &Issuer<'_, KeyPair>, name: String, alpn: Option<&str>) -> Arc<ServerConfig> {
     let leaf_key = key();
     let leaf = leaf_params(&[name], Certificate::Good).signed_by(&leaf_key, issuer).expect("valid");
-    server(vec![leaf.der().clone()], &leaf_key, alpn.as_slice())
+    server(vec![leaf.der().clone()], &leaf_key, alpn.as_slice(), Arc::new(NoClientAuth))
 }
 
-fn server(chain: Vec<CertificateDer<'static>>, key: &KeyPair, alpn: &[&str]) -> Arc<ServerConfig> {
+fn server(
+    chain: Vec<CertificateDer<'static>>,
+    key: &KeyPair,
+    alpn: &[&str],
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Arc<ServerConfig> {
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a generated key is PKCS#8");
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider has the default versions")
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)
         .expect("the key signs for its certificate");
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();

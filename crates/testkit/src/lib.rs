@@ -9,6 +9,7 @@ pub mod bytes;
 pub mod ca;
 pub mod git_origin;
 pub mod grpc;
+pub mod kube;
 pub mod npm_origin;
 pub mod origin;
 pub mod pip_origin;

@@ -338,8 +338,10 @@ impl RigBuilder {
         let origins_ca = self.rig.outside().join("origins.pem");
         write_private(&origins_ca, 0o644, &TestCa::shared().pem());
         let resolve: Vec<String> = self.resolve.iter().map(|(name, addr)| format!("\"{name}\" = \"{addr}\"")).collect();
+        // Unless a test says otherwise: daemons of other tests run beside this one.
+        let gateway = if self.top.contains("kubectl_proxy_port") { "" } else { "kubectl_proxy_port = 0\n" };
         let config = format!(
-            "{}\n[upstream]\nca_file = [\"{}\"]\nresolve = {{ {} }}\n{}\n{}",
+            "{gateway}{}\n[upstream]\nca_file = [\"{}\"]\nresolve = {{ {} }}\n{}\n{}",
             self.top,
             origins_ca.display(),
             resolve.join(", "),

@@ -19,6 +19,7 @@ pub(crate) fn run(args: &DaemonArgs) -> Result<u8> {
     let ended = clauderon_daemon::run(options, Environment::of_process(), |info| {
         // A daemon whose standard output is closed runs all the same.
         let _ = output::line(format_args!("listening on {}", info.proxy));
+        let _ = output::line(format_args!("listening on {} for Kubernetes", info.kubernetes));
         if detached {
             fall_silent();
         }

@@ -16,6 +16,7 @@ mod git;
 mod homes;
 mod hostile;
 mod identity;
+mod kubernetes;
 mod leaks;
 mod malformed;
 mod modes;

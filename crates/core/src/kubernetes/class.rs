@@ -60,6 +60,14 @@ fn mints(request: &ApiRequest<'_>) -> Option<&'static str> {
     writes.then_some(rule)
 }
 
+/// What mints, by the names that `allow_minting` takes.
+pub const MINTING: [&str; 4] = [
+    "kubernetes.service-account-token",
+    "kubernetes.certificate",
+    "kubernetes.token-review",
+    "kubernetes.bootstrap-token",
+];
+
 fn is_review(resource: Resource<'_>) -> bool {
     match resource.group {
         "authorization.k8s.io" => matches!(

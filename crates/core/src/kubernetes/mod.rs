@@ -6,9 +6,11 @@ mod fields;
 mod request;
 mod secrets;
 mod status;
+mod switches;
 
-pub use class::{classify, opens_a_channel};
+pub use class::{MINTING, classify, opens_a_channel};
 pub use fields::strip_identity;
 pub use request::{ApiRequest, NotCanonical, Resource};
-pub use secrets::{Shown, show_metadata_only};
-pub use status::status_body;
+pub use secrets::Shown;
+pub use status::{Refusal, refusal};
+pub use switches::check_switches;

@@ -115,6 +115,11 @@ fn take_group<'a>(parts: &mut Vec<&'a str>) -> Option<&'a str> {
     Some(group)
 }
 
+/// Whether a path names a resource; others are about the server itself.
+pub(super) fn names_resource(path: &str) -> bool {
+    take_group(&mut path.split('/').filter(|part| !part.is_empty()).collect()).is_some()
+}
+
 fn by_method(method: &Method) -> &'static str {
     match *method {
         Method::GET | Method::HEAD => "get",

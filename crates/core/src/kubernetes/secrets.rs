@@ -18,27 +18,32 @@ pub enum Shown {
     List,
 }
 
-/// Makes a request about secrets ask for metadata in place of whatever it asked for, in every method: the answers to writes
-/// hold the object too.
-pub fn show_metadata_only(request: &ApiRequest<'_>, parts: &mut Parts) -> Shown {
-    let named = request.resource.as_ref().is_some_and(|resource| !resource.name.is_empty());
-    let shown = match request.verb {
-        _ if wants_table(&parts.headers) => Shown::Table,
-        "list" | "deletecollection" if !named => Shown::List,
-        _ => Shown::Object,
-    };
-    let accept = match shown {
-        Shown::Table => "application/json;as=Table;v=v1;g=meta.k8s.io",
-        Shown::Object => "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
-        Shown::List => "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
-    };
-    parts.headers.insert(ACCEPT, HeaderValue::from_static(accept));
-    // The answer is read on its way.
-    parts.headers.remove(ACCEPT_ENCODING);
-    if shown == Shown::Table {
-        include_metadata(&mut parts.uri);
+impl Shown {
+    /// The form that a request about secrets asks for.
+    pub fn asked(request: &ApiRequest<'_>, headers: &HeaderMap) -> Self {
+        let named = request.resource.as_ref().is_some_and(|resource| !resource.name.is_empty());
+        match request.verb {
+            _ if wants_table(headers) => Self::Table,
+            "list" | "deletecollection" if !named => Self::List,
+            _ => Self::Object,
+        }
     }
-    shown
+
+    /// Makes the request ask for metadata in place of whatever it asked for. This holds for every method: the answers to
+    /// writes bring the object too.
+    pub fn ask_for_metadata(self, parts: &mut Parts) {
+        let accept = match self {
+            Self::Table => "application/json;as=Table;v=v1;g=meta.k8s.io",
+            Self::Object => "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+            Self::List => "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+        };
+        parts.headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        // The answer is read on its way.
+        parts.headers.remove(ACCEPT_ENCODING);
+        if self == Self::Table {
+            include_metadata(&mut parts.uri);
+        }
+    }
 }
 
 /// Whether the first kind of answer that the client lists is a table.
@@ -64,7 +69,7 @@ fn include_metadata(uri: &mut Uri) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing unwrap or index is the test's failure")]
 mod tests {
     use http::Request;
 
@@ -78,7 +83,8 @@ mod tests {
         let origin = Authority::parse("k8s.test").unwrap().origin(Scheme::Https);
         let copy = parts.clone();
         let facts = Facts::of(&copy, &origin, false);
-        let shown = show_metadata_only(&ApiRequest::read(&facts).unwrap(), &mut parts);
+        let shown = Shown::asked(&ApiRequest::read(&facts).unwrap(), &parts.headers);
+        shown.ask_for_metadata(&mut parts);
         (shown, parts)
     }
 

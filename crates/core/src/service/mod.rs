@@ -27,6 +27,7 @@ use crate::credential::CredentialKind;
 use crate::denial::ErrorShape;
 use crate::facts::Facts;
 use crate::host::{Host, HostPattern, Origin, Scheme};
+use crate::kubernetes as kubernetes_api;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, RuleSet, Shape};
 
@@ -88,7 +89,9 @@ pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classification> {
 
 /// The name of every minting operation, as `allow_minting` takes it.
 pub fn minting_rules() -> impl Iterator<Item = &'static str> {
-    SERVICES.iter().flat_map(|service| service.operations).filter(|operation| operation.mints()).map(|op| op.rule)
+    let through_the_proxy =
+        SERVICES.iter().flat_map(|service| service.operations).filter(|operation| operation.mints()).map(|op| op.rule);
+    through_the_proxy.chain(kubernetes_api::MINTING)
 }
 
 /// How the refusal of the operation called `rule` looks to the clients of its service.

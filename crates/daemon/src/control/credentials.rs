@@ -9,14 +9,20 @@ use clauderon_api::{ConfigEntry, CredentialInfo, Explanation, Unlock, UnlockedCr
 use clauderon_core::config::{Entry, GivenBy, Settings};
 use clauderon_core::credential::CredentialName;
 
+use clauderon_core::credential::CredentialKind;
+
 use super::sessions::read;
 use super::{Control, Failure};
 use crate::book::Book;
 use crate::explain;
+use crate::gateway::{self, Contexts};
 
 pub(super) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<CredentialInfo>> {
     let snapshot = control.supervisor.snapshot().load_full();
-    Json(control.book.rows(&snapshot.rules))
+    let mut rows = control.book.rows(&snapshot.rules);
+    let kubernetes = CredentialKind::Kubernetes.names().name;
+    rows.iter_mut().filter(|row| row.name == kubernetes).for_each(|row| by_kubeconfig(row, &control.contexts));
+    Json(rows)
 }
 
 pub(super) async fn unlock(
@@ -48,7 +54,27 @@ pub(super) async fn config(State(control): State<Arc<Control>>) -> Json<Vec<Conf
 pub(super) async fn explain(State(control): State<Arc<Control>>, body: Bytes) -> Result<Json<Explanation>, Failure> {
     let asked = read(&body)?;
     let snapshot = control.supervisor.snapshot().load_full();
+    let told = gateway::explain::explain(&asked, &snapshot, &control.contexts, control.kubernetes)?;
+    if let Some(told) = told {
+        return Ok(Json(told));
+    }
     Ok(Json(explain::explain(&asked, &snapshot, &control.book)?))
+}
+
+/// What a kubeconfig adds to what the other sources say.
+fn by_kubeconfig(row: &mut CredentialInfo, contexts: &Contexts) {
+    match contexts.servers() {
+        Ok(servers) => {
+            let own = row.source.is_none();
+            row.source.get_or_insert_with(|| "kubeconfig".to_owned());
+            row.available = true;
+            row.hosts = servers;
+            // Nothing is amiss where the kubeconfig brings its own identity.
+            row.problem.take_if(|problem| own || problem.starts_with("unused"));
+        }
+        Err(why) if row.source.is_some() => row.problem = Some(why),
+        Err(why) => row.problem = row.problem.take().map(|problem| format!("{problem}; {why}")),
+    }
 }
 
 /// The effective settings as the API lists them.

@@ -15,6 +15,7 @@ use http::StatusCode;
 use tokio::net::UnixListener;
 
 use crate::book::Book;
+use crate::gateway::Contexts;
 use crate::home::Home;
 use crate::sessions::Supervisor;
 
@@ -33,6 +34,8 @@ pub struct Control {
     pub(crate) home: Home,
     pub(crate) started: Instant,
     pub(crate) proxy: SocketAddr,
+    pub(crate) kubernetes: SocketAddr,
+    pub(crate) contexts: Arc<Contexts>,
     pub(crate) supervisor: Supervisor,
     pub(crate) book: Arc<Book>,
     pub(crate) audit: AuditLog,
@@ -77,6 +80,7 @@ impl Control {
             version: VERSION.to_owned(),
             home: self.home.root().display().to_string(),
             proxy: self.proxy.to_string(),
+            kubernetes: self.kubernetes.to_string(),
             audit_log: self.supervisor.snapshot().load().settings.audit.path.display().to_string(),
             uptime_s: self.started.elapsed().as_secs(),
         }
@@ -92,6 +96,7 @@ impl Control {
             ("ca", missing("its certificate", self.home.ca_cert().exists() && self.home.bundle().exists())),
             ("audit", self.audit.check().map_or_else(|error| error.to_string(), |()| UP.to_owned())),
             ("proxy", UP.to_owned()),
+            ("kubernetes", UP.to_owned()),
             ("control", missing("its socket", self.home.control_socket().exists())),
         ];
         let all_up = parts.iter().all(|(_, state)| state == UP);

@@ -9,7 +9,7 @@ use clauderon_core::config::Settings;
 use clauderon_core::credential::CredentialKind;
 use serde_json::json;
 
-use super::Grounds;
+use super::{Grounds, kubeconfig};
 use crate::home::{private_dir, write_private};
 
 /// wget's configuration, in the session's directory.
@@ -18,6 +18,8 @@ pub(crate) const WGETRC: &str = "wgetrc";
 pub(crate) const NPMRC: &str = "npmrc";
 /// docker's configuration directory, in the session's directory.
 pub(crate) const DOCKER_DIR: &str = "docker";
+/// kubectl's configuration, in the session's directory.
+pub(crate) const KUBECONFIG: &str = "kubeconfig";
 
 /// Writes all of them anew.
 pub(crate) fn write(grounds: &Grounds<'_>) -> io::Result<()> {
@@ -25,6 +27,8 @@ pub(crate) fn write(grounds: &Grounds<'_>) -> io::Result<()> {
     private_dir(&docker)?;
     write_private(&grounds.file(WGETRC), wgetrc(grounds).as_bytes(), 0o600)?;
     write_private(&grounds.file(NPMRC), npmrc(grounds).as_bytes(), 0o600)?;
+    let kubeconfig = kubeconfig::text(grounds).map_err(io::Error::other)?;
+    write_private(&grounds.file(KUBECONFIG), kubeconfig.as_bytes(), 0o600)?;
     write_private(&docker.join("config.json"), docker_config(grounds).as_bytes(), 0o600)
 }
 

@@ -50,9 +50,15 @@ fn with_grounds<T>(home: &Home, kinds: &[CredentialKind], test: impl FnOnce(&Gro
         let placeholder = mint(&session.id, &name, &TokenKind::default());
         (name, placeholder)
     };
+    let ca = tempfile::tempdir().unwrap();
+    let issuer = Issuer::load_or_create(&ca.path().join("ca.pem"), &ca.path().join("key.pem")).unwrap();
+    let offered = |name: &str| Offered { name: name.into(), cluster: "c".into(), namespace: Some("apps".into()) };
     test(&Grounds {
         session: &session,
         proxy_url: &proxy_url(&session.name, "TOKEN", "0.0.0.0:3030".parse().unwrap()),
+        kubernetes: "0.0.0.0:18081".parse().unwrap(),
+        clusters: Ok((vec![offered("dev"), offered("prod")], "prod".into())),
+        issuer: &issuer,
         home,
         npmrc: &home.user_home().join(".npmrc"),
         settings: &settings,

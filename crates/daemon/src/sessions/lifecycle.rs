@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clauderon_api::SessionInfo;
 use clauderon_core::session::{SessionId, SessionName};
+use clauderon_proxy::Door;
+use clauderon_sandbox::plan::{KUBERNETES_SOCKET, SOCKET};
 use rustix::process::Signal;
 use tokio::net::UnixListener;
 use tokio::process::Child;
@@ -69,16 +71,20 @@ impl Supervisor {
         let mut state = self.0.state();
         let Ok(entry) = state.entry_mut(name.as_str()) else { return };
         let id = entry.kept.id.clone();
-        let mut sockets = vec![open_socket(&self.0.home.session_dir(&id), 0o700, 0o600)];
-        if entry.kept.backend == sandboxed::BACKEND {
-            // The directory around it is private; inside a sandbox of root's it is another user who connects.
-            sockets.push(open_socket(&self.0.home.session_way(&id), 0o755, 0o666));
+        let (own, way_in) = (self.0.home.session_dir(&id), self.0.home.session_way(&id));
+        let mut sockets = Vec::new();
+        for (socket, door) in [(SOCKET, Door::Proxy), (KUBERNETES_SOCKET, Door::Kubernetes)] {
+            sockets.push((door, open_socket(&own, socket, 0o700, 0o600)));
+            if entry.kept.backend == sandboxed::BACKEND {
+                // The directory around it is private; inside a sandbox of root's it is another user who connects.
+                sockets.push((door, open_socket(&way_in, socket, 0o755, 0o666)));
+            }
         }
-        for socket in sockets {
+        for (door, socket) in sockets {
             match socket {
                 Ok(listener) => {
                     let (proxy, drain, id) = (Arc::clone(&way.proxy), way.drain.clone(), id.clone());
-                    let serving = async move { proxy.serve_unix(listener, id, drain).await };
+                    let serving = async move { proxy.serve_unix(listener, id, door, drain).await };
                     entry.tasks.push(AbortOnDropHandle::new(tokio::spawn(serving)));
                 }
                 Err(error) => tracing::warn!(session = %name, "the session has no socket: {error}"),
@@ -216,13 +222,13 @@ async fn gone(process: ProcessId, end: Option<watch::Receiver<()>>) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "bind takes no mode; the directory is private meanwhile")]
-fn open_socket(dir: &Path, dir_mode: u32, mode: u32) -> io::Result<UnixListener> {
+fn open_socket(dir: &Path, name: &str, dir_mode: u32, mode: u32) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     crate::home::private_dir(dir)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(dir_mode))?;
     // By way of its descriptor: a socket's path holds 107 bytes, and homes can lie deep.
     let handle = std::fs::File::open(dir)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd())).join("proxy.sock");
+    let path = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd())).join(name);
     // A daemon that was killed left it; the lock on the home says that nobody listens any more.
     if let Err(error) = std::fs::remove_file(&path)
         && error.kind() != io::ErrorKind::NotFound

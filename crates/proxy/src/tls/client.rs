@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::provider;
 
@@ -16,6 +16,38 @@ pub struct UpstreamTls {
     pub http1: Arc<ClientConfig>,
     /// Offers `h2` and `http/1.1`.
     pub http2: Arc<ClientConfig>,
+}
+
+/// A certificate that a server may ask for, with its key.
+pub struct ClientIdentity {
+    /// The certificate, and those between it and its root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl ClientIdentity {
+    /// Reads both from PEM; an error says which of them is none, and shows neither.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, RootsError> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+        let chain = chain.ok().filter(|chain| !chain.is_empty());
+        let chain = chain.ok_or_else(|| RootsError::Identity("the certificate is no PEM certificate".into()))?;
+        let key = PrivateKeyDer::from_pem_slice(key);
+        let key = key.map_err(|_| RootsError::Identity("the key is no PEM private key".into()))?;
+        Ok(Self { chain, key })
+    }
+
+    /// From when the certificate cannot be used any more: seconds since the Unix epoch, `None` if it cannot be read.
+    pub fn expires_at(&self) -> Option<i64> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(self.chain.first()?).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    }
+}
+
+/// The certificates in a PEM text; `None` where one is damaged or there is none.
+pub fn roots_from_pem(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    roots.ok().filter(|roots| !roots.is_empty())
 }
 
 /// Why origins cannot be verified.
@@ -45,6 +77,9 @@ pub enum RootsError {
         /// What is wrong with it.
         source: rustls::Error,
     },
+    /// A client certificate that cannot be shown.
+    #[error("the client certificate cannot be used with its key: {0}")]
+    Identity(String),
     /// The TLS library refused the roots.
     #[error("cannot set up TLS toward origins: {0}")]
     Tls(String),
@@ -53,21 +88,41 @@ pub enum RootsError {
 impl UpstreamTls {
     /// Trusts the system's roots, or Mozilla's where the system has none, and `extra_roots`.
     pub fn new(extra_roots: &[CertificateDer<'_>]) -> Result<Self, RootsError> {
-        Self::trusting(root_store(extra_roots)?)
+        Self::trusting(root_store(extra_roots)?, None)
     }
 
-    fn trusting(roots: RootCertStore) -> Result<Self, RootsError> {
+    /// For a server that the user named: trusts `roots` only, or as [`UpstreamTls::new`] does where there are none, and
+    /// shows `identity` where the server asks for one.
+    pub fn for_server(
+        roots: Option<Vec<CertificateDer<'_>>>,
+        extra_roots: &[CertificateDer<'_>],
+        identity: Option<ClientIdentity>,
+    ) -> Result<Self, RootsError> {
+        let Some(roots) = roots else { return Self::trusting(root_store(extra_roots)?, identity) };
+        let mut store = RootCertStore::empty();
+        for root in roots {
+            store.add(root).map_err(|fault| RootsError::Tls(fault.to_string()))?;
+        }
+        Self::trusting(store, identity)
+    }
+
+    fn trusting(roots: RootCertStore, identity: Option<ClientIdentity>) -> Result<Self, RootsError> {
         let failed = |fault: &dyn std::fmt::Display| RootsError::Tls(fault.to_string());
         // One verifier, hence one set of roots in memory, for both configurations.
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .map_err(|fault| failed(&fault))?;
-        let mut http1 = ClientConfig::builder_with_provider(provider())
+        let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|fault| failed(&fault))?
-            .with_webpki_verifier(verifier)
+            .with_webpki_verifier(verifier);
+        let mut http1 = match identity {
             // An agent's requests carry its credentials in HTTP; this machine has no TLS identity of its own.
-            .with_no_client_auth();
+            None => builder.with_no_client_auth(),
+            Some(ClientIdentity { chain, key }) => {
+                builder.with_client_auth_cert(chain, key).map_err(|fault| RootsError::Identity(fault.to_string()))?
+            }
+        };
         // Tickets are keyed by server name, so the store is shared: they save the origin a signature, us a verification.
         http1.resumption = Resumption::in_memory_sessions(RESUMED_NAMES_MAX);
         // Early data can be replayed (RFC 8446 § 8); credentials are never sent that way.

@@ -18,6 +18,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::ca::{BACK_DATED, Issuer, Validity};
 use super::server::{base_config, config_with};
+use super::session::gateway_config;
 
 /// Server configurations by host, each with a leaf for exactly that host.
 pub struct LeafCache {
@@ -55,12 +56,23 @@ struct Leaf {
 impl LeafCache {
     /// An empty cache with a fresh leaf key.
     pub fn new(issuer: Arc<Issuer>) -> Result<Self, LeafError> {
+        let base = base_config()?;
+        Self::with_base(issuer, base)
+    }
+
+    /// One whose configurations take the certificates of sessions.
+    pub fn for_gateways(issuer: Arc<Issuer>) -> Result<Self, LeafError> {
+        let base = gateway_config(&issuer)?;
+        Self::with_base(issuer, base)
+    }
+
+    fn with_base(issuer: Arc<Issuer>, base: ServerConfig) -> Result<Self, LeafError> {
         let mut pair = KeyPair::generate()?;
         let public_key = SubjectPublicKeyInfo::from_der(&pair.subject_public_key_info())?;
         let der = Zeroizing::new(pair.serialize_der());
         pair.zeroize();
         let key = any_ecdsa_type(&PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der.as_slice())))?;
-        Ok(Self { issuer, base: base_config()?, key, public_key, leaves: Cache::new(LEAVES_MAX) })
+        Ok(Self { issuer, base, key, public_key, leaves: Cache::new(LEAVES_MAX) })
     }
 
     /// The configuration that proves to be `host`. The first caller for a host mints (some 20 µs), others wait for it.
@@ -90,7 +102,7 @@ impl LeafCache {
     }
 
     fn mint(&self, host: &Host, now: OffsetDateTime) -> Result<Leaf, LeafError> {
-        let validity = leaf_validity(self.issuer.validity(), now)?;
+        let validity = validity_within(self.issuer.validity(), now, LEAF_LIFE)?;
         let certificate = self.issuer.sign(&leaf_params(host, validity)?, &self.public_key)?;
         let key = CertifiedKey::new(vec![certificate], Arc::clone(&self.key));
         let renew_at = now + (validity.not_after - now) / 2;
@@ -99,14 +111,11 @@ impl LeafCache {
 }
 
 /// Back-dated and short, but never beyond the CA: clients refuse a leaf that outlives its issuer.
-fn leaf_validity(issuer: Validity, now: OffsetDateTime) -> Result<Validity, LeafError> {
+pub(super) fn validity_within(issuer: Validity, now: OffsetDateTime, life: Duration) -> Result<Validity, LeafError> {
     if now >= issuer.not_after {
         return Err(LeafError::IssuerExpired);
     }
-    Ok(Validity {
-        not_before: issuer.not_before.max(now - BACK_DATED),
-        not_after: issuer.not_after.min(now + LEAF_LIFE),
-    })
+    Ok(Validity { not_before: issuer.not_before.max(now - BACK_DATED), not_after: issuer.not_after.min(now + life) })
 }
 
 fn leaf_params(host: &Host, validity: Validity) -> Result<CertificateParams, LeafError> {
@@ -134,7 +143,7 @@ fn leaf_params(host: &Host, validity: Validity) -> Result<CertificateParams, Lea
 }
 
 /// 126 random bits: positive, of fixed length, and unguessable (CA/Browser Forum BR § 7.1 asks for 64).
-fn random_serial() -> Result<SerialNumber, LeafError> {
+pub(super) fn random_serial() -> Result<SerialNumber, LeafError> {
     let mut serial = [0; 16];
     rand::fill(&mut serial).map_err(|_| LeafError::Random)?;
     serial[0] = serial[0] & 0x7f | 0x40;
@@ -296,13 +305,13 @@ mod tests {
         let issuer =
             |start, end| Validity { not_before: now + Duration::days(start), not_after: now + Duration::days(end) };
         let days = |issuer| {
-            let leaf = leaf_validity(issuer, now).unwrap();
+            let leaf = validity_within(issuer, now, LEAF_LIFE).unwrap();
             ((leaf.not_before - now).whole_days(), (leaf.not_after - now).whole_days())
         };
         assert_eq!(days(issuer(-100, 100)), (-1, 7));
         assert_eq!(days(issuer(0, 100)), (0, 7));
         assert_eq!(days(issuer(-100, 3)), (-1, 3));
-        assert!(matches!(leaf_validity(issuer(-100, 0), now), Err(LeafError::IssuerExpired)));
+        assert!(matches!(validity_within(issuer(-100, 0), now, LEAF_LIFE), Err(LeafError::IssuerExpired)));
     }
 
     #[test]

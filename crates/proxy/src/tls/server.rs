@@ -4,18 +4,24 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::provider;
 
 /// What every host's configuration shares; it has no certificate yet.
 pub(super) fn base_config() -> Result<ServerConfig, rustls::Error> {
+    // The session is known by its socket or proxy credentials; client certificates would add nothing.
+    asking(Arc::new(NoClientAuth))
+}
+
+/// The same, with what is asked of clients.
+pub(super) fn asking(clients: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, rustls::Error> {
     // TLS 1.2 and 1.3: older clients in sessions (Java 8, OpenSSL 1.0) still offer 1.2 at best.
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        // The session is known by its socket or proxy credentials; client certificates would add nothing.
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(NoCertificate));
     // h2 first: gRPC has no other way, and one connection then carries all of an agent's requests.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

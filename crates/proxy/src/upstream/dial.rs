@@ -56,11 +56,11 @@ pub(crate) struct Reach<'a> {
 
 /// What the user said about reaching a server of their own naming. No agent chose its address, so the guard has no say.
 #[derive(Debug, Default)]
-pub(crate) struct Named {
+pub struct Named {
     /// The proxy to it, in place of `upstream.proxy`.
-    pub(crate) proxy: Option<UpstreamProxy>,
+    pub proxy: Option<UpstreamProxy>,
     /// The name its certificate is for, where that is not its host.
-    pub(crate) certificate_name: Option<ServerName<'static>>,
+    pub certificate_name: Option<ServerName<'static>>,
 }
 
 impl Reach<'_> {

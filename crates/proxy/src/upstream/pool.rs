@@ -13,7 +13,10 @@ use super::http2::Http2;
 
 /// All buckets.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<HashMap<(SessionId, Origin), Arc<Bucket>>>);
+pub(crate) struct Pool(Mutex<HashMap<(SessionId, Origin, Identity), Arc<Bucket>>>);
+
+/// As whom connections were made, where the connection itself says so: 0 is nobody.
+pub(crate) type Identity = u64;
 
 /// One session's connections to one origin. A tunnel holds its bucket, so the warm path looks nothing up.
 #[derive(Default)]
@@ -41,12 +44,17 @@ pub(crate) enum Spoken {
 impl Pool {
     /// The bucket of a session and an origin.
     pub(crate) fn bucket(&self, session: &SessionId, origin: &Origin) -> Arc<Bucket> {
-        lock(&self.0).entry((session.clone(), origin.clone())).or_default().clone()
+        self.bucket_as(session, origin, 0)
+    }
+
+    /// The bucket of connections that a session has to an origin as somebody.
+    pub(crate) fn bucket_as(&self, session: &SessionId, origin: &Origin, identity: Identity) -> Arc<Bucket> {
+        lock(&self.0).entry((session.clone(), origin.clone(), identity)).or_default().clone()
     }
 
     /// Closes a session's idle connections and forgets its buckets.
     pub(crate) fn evict(&self, session: &SessionId) {
-        lock(&self.0).retain(|(owner, _), bucket| {
+        lock(&self.0).retain(|(owner, ..), bucket| {
             let keep = owner != session;
             if !keep {
                 bucket.clear();

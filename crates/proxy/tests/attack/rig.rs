@@ -16,10 +16,11 @@ use clauderon_core::rule::RuleSet;
 use clauderon_core::secret::Secret;
 use clauderon_core::session::{Session, SessionId, SessionName};
 use clauderon_proxy::audit::{AuditLog, AuditOptions};
+use clauderon_proxy::gateway::cluster::{Asked, Cluster, Clusters};
 use clauderon_proxy::snapshot::{Known, Renewed, Resolved, SecretBook, Sessions, Snapshot};
 use clauderon_proxy::tls::ca::Issuer;
 use clauderon_proxy::tls::client::{UpstreamTls, load_roots};
-use clauderon_proxy::{LocalBody, LocalService, Proxy, ProxyParts, drain, tls};
+use clauderon_proxy::{Door, LocalBody, LocalService, Proxy, ProxyParts, drain, tls};
 use clauderon_testkit::agent::Agent;
 use clauderon_testkit::bytes::Wire;
 use clauderon_testkit::ca::TestCa;
@@ -35,6 +36,21 @@ use tokio::net::{TcpListener, UnixListener};
 pub(crate) const SECRET: &str = "ghp_0123456789abcdefREAL";
 
 const TOKEN: &str = "a session's token";
+
+/// These tests are about the proxy.
+struct NoClusters;
+
+impl Clusters for NoClusters {
+    fn cluster<'a>(&'a self, _context: Option<&'a str>) -> Asked<'a, Arc<Cluster>> {
+        Box::pin(std::future::ready(Err("no cluster".into())))
+    }
+
+    fn renew<'a>(&'a self, _stale: &'a Cluster) -> Asked<'a, Option<Arc<Cluster>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn used(&self, _cluster: &Cluster) {}
+}
 
 /// A running proxy.
 pub(crate) struct Rig {
@@ -81,6 +97,7 @@ impl Rig {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot(settings, &session, mode, home.path()))),
             secrets: Arc::new(Book(Arc::new(Secret::parse(SECRET).unwrap().unwrap()))),
             audit: log.clone(),
+            clusters: Arc::new(NoClusters),
             local: Arc::new(Local),
             own_listeners: vec![],
         })
@@ -89,7 +106,7 @@ impl Rig {
         let listener = UnixListener::bind(&socket).unwrap();
         let (signal, drain) = drain::channel();
         let (served, id, drained) = (proxy.clone(), session.clone(), drain.clone());
-        tokio::spawn(async move { served.serve_unix(listener, id, drained).await });
+        tokio::spawn(async move { served.serve_unix(listener, id, Door::Proxy, drained).await });
         let nowhere = "127.0.0.1:9".parse().unwrap();
         let agent = Agent::proxy(nowhere, issuer.certificate_pem(), &Sightings::default()).through_socket(socket);
         Self { agent, proxy, session, log, home, signal: Some(signal), drain }

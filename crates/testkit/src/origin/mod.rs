@@ -87,6 +87,7 @@ pub struct OriginBuilder {
     port: u16,
     plain: bool,
     certificate: Certificate,
+    asks_clients: bool,
     alpn: Vec<&'static str>,
     spec: Spec,
 }
@@ -104,7 +105,7 @@ impl OriginBuilder {
         let alpn = vec!["h2", "http/1.1"];
         let port = if plain { 80 } else { 443 };
         let certificate = Certificate::Good;
-        Self { names: vec![name.into()], port, plain, certificate, alpn, spec: Spec::default() }
+        Self { names: vec![name.into()], port, plain, certificate, asks_clients: false, alpn, spec: Spec::default() }
     }
 
     /// Gives it a further name.
@@ -139,6 +140,13 @@ impl OriginBuilder {
     #[must_use]
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.certificate = certificate;
+        self
+    }
+
+    /// Shakes hands only with clients that show a certificate of the tests' authority.
+    #[must_use]
+    pub fn clients_with_certificates(mut self) -> Self {
+        self.asks_clients = true;
         self
     }
 
@@ -185,7 +193,11 @@ impl OriginBuilder {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
         let addr = listener.local_addr().expect("a bound listener has an address");
         let log = Arc::new(Log::default());
-        let tls = (!self.plain).then(|| TestCa::shared().server(&self.names, self.certificate, &self.alpn));
+        let ca = TestCa::shared();
+        let tls = (!self.plain).then(|| match self.asks_clients {
+            true => ca.server_for_clients(&self.names, &self.alpn),
+            false => ca.server(&self.names, self.certificate, &self.alpn),
+        });
         let server = serve::Server::new(self.spec, tls, Arc::clone(&log));
         let acceptor = tokio::spawn(serve::accept(listener, server));
         Origin { names: self.names, port: self.port, addr, plain: self.plain, log, acceptor }

@@ -53,6 +53,7 @@ fn record(id: &str) -> AuditRecord {
         redactions: 0,
         error: None,
         request_id: id.into(),
+        about: None,
     }
 }
 
