@@ -1,6 +1,6 @@
 //! Everything any client ever received, kept to be searched for real secrets.
 //!
-//! Clients of the kit are watched inside their TLS, real programs by a [tap](crate::tap) and by what they print. A
+//! Clients of the kit are watched inside their TLS, real programs by a tap and by what they print. A
 //! connection is read again when it is over: field sections out of HPACK, bodies out of chunks, frames and codings.
 
 use std::io;
