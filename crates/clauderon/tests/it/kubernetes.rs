@@ -367,7 +367,7 @@ async fn kubectl_works_in_a_sandbox() {
 async fn a_session_may_be_kept_from_clusters() {
     let (server, rig) = cluster("").await;
     rig.create("other", &["--credential", "github"]).await;
-    let text = refusal(&rig, "other", &["get", "pods"]).await;
+    let text = refusal(&rig, "other", &["get", "--raw", PODS]).await;
     assert!(text.contains("may not use the credential `kubernetes`"), "{text}");
     assert_eq!(server.origin().log().count(), 0);
 }

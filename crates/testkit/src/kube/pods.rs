@@ -174,8 +174,14 @@ async fn exec_spdy(upgrade: OnUpgrade, command: Vec<String>) {
         }
     }
     while let Some(said) = said.recv().await {
-        if let Said::Ping(ping) = said {
-            let _ = speaker.raw(&ping).await;
+        match said {
+            Said::Ping(ping) => drop(speaker.raw(&ping).await),
+            // The program was quicker than the client.
+            Said::Opened { stream, .. } => {
+                let _ = speaker.accept(stream).await;
+                let _ = speaker.send(stream, &[], true).await;
+            }
+            Said::Data { .. } => {}
         }
     }
 }
