@@ -11,11 +11,11 @@ use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
 
-use super::spdy::{self, Said};
+use super::spdy::{self, Said, Speaker};
 use super::{Call, json_type, parameters, query};
 use crate::body::{Body, channel, empty, full};
 use crate::origin::status;
@@ -165,18 +165,24 @@ async fn exec_spdy(upgrade: OnUpgrade, command: Vec<String>) {
         }
     }
     let verdict = program.verdict().await;
-    if let Some(&stream) = streams.get("error") {
-        let _ = speaker.send(stream, &verdict, true).await;
-    }
-    for name in ["stdout", "stderr"] {
+    end_streams(&mut speaker, &streams, &verdict).await;
+    listen_on(said, speaker).await;
+}
+
+/// Says how the program ended, and that nothing more comes.
+async fn end_streams(speaker: &mut Speaker<impl AsyncWrite + Unpin>, streams: &HashMap<String, u32>, verdict: &[u8]) {
+    for (name, last_words) in [("error", verdict), ("stdout", &[]), ("stderr", &[])] {
         if let Some(&stream) = streams.get(name) {
-            let _ = speaker.send(stream, &[], true).await;
+            let _ = speaker.send(stream, last_words, true).await;
         }
     }
+}
+
+/// Answers until the client goes: the program may have been quicker than the client with its streams.
+async fn listen_on(mut said: mpsc::Receiver<Said>, mut speaker: Speaker<impl AsyncWrite + Unpin>) {
     while let Some(said) = said.recv().await {
         match said {
             Said::Ping(ping) => drop(speaker.raw(&ping).await),
-            // The program was quicker than the client.
             Said::Opened { stream, .. } => {
                 let _ = speaker.accept(stream).await;
                 let _ = speaker.send(stream, &[], true).await;
