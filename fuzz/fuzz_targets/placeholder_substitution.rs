@@ -70,8 +70,8 @@ impl World {
             table,
             rules: RuleSet::new(service::rules(&Settings::defaults(Path::new("/home")))),
             own: placeholder::mint(&own, &github, &TokenKind::default()),
-            others: placeholder::mint(&other, &github, TokenKind::default()),
-            npm: placeholder::mint(&own, &npm, TokenKind::default()),
+            others: placeholder::mint(&other, &github, &TokenKind::default()),
+            npm: placeholder::mint(&own, &npm, &TokenKind::default()),
             session: Session {
                 id: own,
                 name: SessionName::parse("own").expect("a name"),
