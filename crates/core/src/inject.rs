@@ -13,10 +13,10 @@ use http::request::Parts;
 
 use crate::credential::CredentialName;
 use crate::denial::{Denial, DenialCode};
-use crate::host::Scheme;
+use crate::host::{Origin, Scheme};
 use crate::placeholder::PlaceholderTable;
 use crate::policy::Permit;
-use crate::rule::{InjectPolicy, Rule};
+use crate::rule::{InjectPolicy, Rule, RuleSet};
 use crate::secret::Secret;
 use crate::session::{Session, SessionName};
 
@@ -42,10 +42,34 @@ pub fn plan(permit: Permit, parts: &Parts, session: &Session, table: &Placeholde
     if seen.is_empty() {
         return Ok(Plan(unasked(&permit, parts, session)));
     }
-    let rule = swapping_rule(&permit, &seen, session).map_err(|stray| misdirected(&permit, stray, session))?;
+    let rule = swapping_rule(&permit, &seen, session).map_err(|stray| {
+        let known = permit.rules().iter().any(|rule| rule.credential == *stray.credential);
+        misdirected(permit.origin(), known, stray, session)
+    })?;
     look::single_valued(parts, &rule.shape)?;
     let placeholders = seen.iter().map(|seen| seen.text.clone()).collect();
     Ok(Plan(Some(Change { rule, action: Action::Swap(placeholders), session: session.name.clone() })))
+}
+
+/// What a refused request is told: a placeholder at a host that its credential never goes to, or another session's, is an alarm
+/// whatever else was wrong.
+pub fn or_alarm(
+    denial: Denial,
+    (parts, origin): (&Parts, &Origin),
+    rules: &RuleSet,
+    session: &Session,
+    table: &PlaceholderTable,
+) -> Denial {
+    let own_hosts = denial.code == DenialCode::Minting;
+    if !own_hosts && !matches!(denial.code, DenialCode::ReadOnly | DenialCode::HostNotAllowed) {
+        return denial;
+    }
+    let goes = |seen: &Seen<'_>| own_hosts || rules.of_origin(origin).any(|rule| rule.credential == *seen.credential);
+    let seen = look::placeholders(parts, session, table);
+    match seen.iter().find(|seen| *seen.session != session.id || !goes(seen)) {
+        Some(stray) => misdirected(origin, false, stray, session),
+        None => denial,
+    }
 }
 
 /// Why the rules add nothing to a permitted request that carries no placeholder, for people; `None` if they do.
@@ -208,9 +232,8 @@ fn swapping_rule<'s, 't>(permit: &Permit, seen: &'s [Seen<'t>], session: &Sessio
 }
 
 /// The alarm. It names the credential and the host, and never repeats the placeholder.
-fn misdirected(permit: &Permit, stray: &Seen<'_>, session: &Session) -> Denial {
-    let (credential, host) = (stray.credential, permit.origin().authority());
-    let known = permit.rules().iter().any(|rule| rule.credential == *credential);
+fn misdirected(origin: &Origin, known: bool, stray: &Seen<'_>, session: &Session) -> Denial {
+    let (credential, host) = (stray.credential, origin.authority());
     let (message, hint) = if *stray.session != session.id {
         let message =
             format!("the placeholder for `{credential}` in this request to {host} belongs to another session");
@@ -228,7 +251,7 @@ fn misdirected(permit: &Permit, stray: &Seen<'_>, session: &Session) -> Denial {
     };
     Denial::new(DenialCode::PlaceholderMisdirected, message)
         .detail("credential", credential.as_str())
-        .detail("host", permit.origin().host.to_string())
+        .detail("host", origin.host.to_string())
         .detail("session", session.name.as_str())
         .hint(hint)
 }

@@ -28,7 +28,10 @@ pub(crate) fn explain(asked: &ExplainRequest, snapshot: &Snapshot, book: &Book) 
     let policy = &snapshot.settings.policy;
     Ok(match decide(&facts, classified, case.session, &snapshot.rules, policy) {
         Ok(permit) => case.permitted(told, permit, parts),
-        Err(denial) => denied(told, &denial),
+        Err(denial) => {
+            let (rules, placeholders) = (&snapshot.rules, &snapshot.placeholders);
+            denied(told, &inject::or_alarm(denial, (&parts, &origin), rules, case.session, placeholders))
+        }
     })
 }
 

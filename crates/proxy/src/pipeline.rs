@@ -80,7 +80,9 @@ async fn attempt(
             Box::pin(buffer::classify(rule, &facts, body, call)).await?
         }
     };
-    let permit = decide(&facts, class, session, &snapshot.rules, policy)?;
+    let permit = decide(&facts, class, session, &snapshot.rules, policy).map_err(|denial| {
+        inject::or_alarm(denial, (&parts, &origin), &snapshot.rules, session, &snapshot.placeholders)
+    })?;
     exchange.permitted(&permit);
     if let Some(wish) = permit.local() {
         let request = (&permit, &parts, body.read().unwrap_or_default());

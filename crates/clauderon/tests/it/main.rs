@@ -1,6 +1,7 @@
 //! The product, tested through the doors its users have: the real binary, real sockets, real tools.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing unwrap or index is the test's failure")]
 
+mod alarms;
 mod attach;
 mod audit;
 mod cli;
