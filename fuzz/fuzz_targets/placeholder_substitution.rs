@@ -6,6 +6,7 @@
 #![no_main]
 
 use std::path::Path;
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,9 +14,10 @@ use clauderon_core::access::AccessMode;
 use clauderon_core::classify::classify;
 use clauderon_core::config::{PolicySettings, Settings};
 use clauderon_core::credential::CredentialKind;
+use clauderon_core::derived::DerivedTable;
 use clauderon_core::facts::Facts;
 use clauderon_core::host::{Authority, Scheme};
-use clauderon_core::inject;
+use clauderon_core::inject::{self, InForce};
 use clauderon_core::placeholder::{self, PlaceholderTable, TokenKind};
 use clauderon_core::policy::decide;
 use clauderon_core::rule::RuleSet;
@@ -40,10 +42,10 @@ fuzz_target!(|input: &str| {
     let Ok(permit) = decide(&facts, classified, &world.session, &world.rules, &PolicySettings::default()) else {
         return;
     };
-    let Ok(plan) = inject::plan(permit, &parts, &world.session, &world.table) else { return };
+    let Ok(plan) = inject::plan(permit, &parts, None, &world.session, world.in_force()) else { return };
     let secret = Secret::parse(SECRET).expect("a secret").expect("not empty");
     let asked = plan.credential().cloned();
-    let Ok(injected) = plan.apply(parts, &secret) else { return };
+    let Ok(injected) = plan.apply(parts, None, &secret) else { return };
     assert!(!injected.auth_injected() || asked.is_some());
     let in_it = injected.auth_injected();
     world.check(&before, &injected.into_parts(), in_it);
@@ -52,6 +54,7 @@ fuzz_target!(|input: &str| {
 struct World {
     session: Session,
     table: PlaceholderTable,
+    derived: DerivedTable,
     rules: RuleSet,
     own: String,
     others: String,
@@ -68,6 +71,7 @@ impl World {
         }
         Self {
             table,
+            derived: DerivedTable::new(0),
             rules: RuleSet::new(service::rules(&Settings::defaults(Path::new("/home")))),
             own: placeholder::mint(&own, &github, &TokenKind::default()),
             others: placeholder::mint(&other, &github, &TokenKind::default()),
@@ -80,6 +84,10 @@ impl World {
                 allow_hosts: None,
             },
         }
+    }
+
+    fn in_force(&self) -> InForce<'_> {
+        InForce { credentials: &self.table, derived: &self.derived, now: Instant::now() }
     }
 
     fn fill(&self, text: &str) -> String {

@@ -230,6 +230,8 @@ pub struct Explanation {
     pub auth_injected: bool,
     /// Why it would, or why not.
     pub injection: String,
+    /// What becomes of the tokens in the answer, if it may hold some.
+    pub answer: Option<String>,
     /// `read`, `write`, `mint` or the exception's name.
     pub class: String,
     /// The session asked about.

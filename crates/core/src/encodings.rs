@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use zeroize::Zeroizing;
 
 /// One form of a secret.
+#[derive(Clone)]
 pub struct Form {
     /// The secret so encoded.
     pub text: Zeroizing<Vec<u8>>,

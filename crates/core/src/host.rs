@@ -133,6 +133,12 @@ impl Origin {
 }
 
 impl HostPattern {
+    /// The host of an origin, and its port where that is not the scheme's own.
+    pub fn of(origin: &Origin) -> Self {
+        let port = (origin.port != origin.scheme.default_port()).then_some(origin.port);
+        Self { name: PatternName::Exact(origin.host.clone()), port }
+    }
+
     /// Parses `host`, `host:port`, `*.suffix` or `*.suffix:port`; a wildcard stands for exactly one label.
     pub fn parse(text: &str) -> Result<Self, BadHost> {
         let Some(rest) = text.strip_prefix("*.") else {

@@ -15,6 +15,7 @@
 //! A *credential* is a named thing the user configured, a *secret* its value, a *placeholder* the stand-in a
 //! session holds instead. A *surface* is a place in a request where a placeholder may stand; a *rule* says where
 //! a credential may go and in what shape; to *inject* is to put the secret in. A *decision* is a permit or a denial.
+//! A *derived token* is what an origin makes from a credential; its *audience* are the rules it may go out by.
 
 pub mod access;
 pub mod audit;
@@ -23,11 +24,13 @@ pub mod classify;
 pub mod config;
 pub mod credential;
 pub mod denial;
+pub mod derived;
 pub mod digest;
 pub mod encodings;
 pub mod facts;
 pub mod host;
 pub mod inject;
+mod json;
 pub mod kubernetes;
 pub mod local;
 pub mod path;

@@ -9,6 +9,7 @@ use crate::access::{AccessMode, OperationClass, ReadException};
 use crate::classify::{Classification, Classified, Narrowing};
 use crate::config::PolicySettings;
 use crate::denial::{Denial, DenialCode};
+use crate::derived::Derivation;
 use crate::facts::Facts;
 use crate::host::{HostPattern, Origin};
 use crate::local::LocalAnswer;
@@ -24,6 +25,7 @@ pub struct Permit {
     origin: Origin,
     rules: Vec<Arc<Rule>>,
     narrowing: Option<Narrowing>,
+    derivation: Option<&'static Derivation>,
 }
 
 /// What is known of a request's class without its body, where the body would change nothing about the decision: in read-write a
@@ -56,6 +58,7 @@ pub fn decide(
         origin: facts.origin.clone(),
         rules: rules.matching(facts).cloned().collect(),
         narrowing: classified.narrowing.filter(|_| reads_only(session)),
+        derivation: service::derivation(facts, rules),
     })
 }
 
@@ -110,6 +113,16 @@ impl Permit {
     /// What the request must lose before it goes out.
     pub fn narrowing(&self) -> Option<Narrowing> {
         self.narrowing
+    }
+
+    /// Whether a placeholder may stand in the body, so that it must be read before the secret is put in.
+    pub fn reads_body(&self) -> bool {
+        self.derivation.is_some() || self.rules.iter().any(|rule| rule.shape.is_in_body())
+    }
+
+    /// The tokens that the answer may hold.
+    pub fn derivation(&self) -> Option<&'static Derivation> {
+        self.derivation
     }
 
     /// Why the request was permitted although it is no plain read or write: the exception's or opened operation's name.

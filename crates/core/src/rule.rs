@@ -108,6 +108,34 @@ pub enum Shape {
         /// The cookie's name.
         name: Arc<str>,
     },
+    /// A member of a JSON object, or a pair of a form, in the body. Only ever swapped.
+    Body {
+        /// The member's or pair's name.
+        field: Arc<str>,
+        /// Where its user stands, for secrets that go with one.
+        user: Option<BodyUser>,
+    },
+}
+
+/// The field beside a secret that names its user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BodyUser {
+    /// The member's or pair's name.
+    pub field: Arc<str>,
+    /// The configured user; it is used where the client gave none, or `clauderon`.
+    pub name: Option<Arc<str>>,
+}
+
+impl Shape {
+    /// Whether the secret may bring its user along as `user:token`.
+    pub const fn splits_user(&self) -> bool {
+        matches!(self, Self::RegistryBasic { .. } | Self::Body { user: Some(_), .. })
+    }
+
+    /// Whether the secret goes into the body.
+    pub const fn is_in_body(&self) -> bool {
+        matches!(self, Self::Body { .. })
+    }
 }
 
 impl std::fmt::Display for Shape {
@@ -127,6 +155,7 @@ impl std::fmt::Display for Shape {
             Self::Header { name, prefix, suffix } => write!(f, "{name}: {prefix}{{token}}{suffix}"),
             Self::Query { key } => write!(f, "query parameter {key}"),
             Self::Cookie { name } => write!(f, "cookie {name}"),
+            Self::Body { field, .. } => write!(f, "field {field} of the body"),
         }
     }
 }

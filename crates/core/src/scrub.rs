@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::encodings::{self, Form};
 use crate::placeholder::{self, TokenKind};
-use crate::rule::{Rule, Shape};
+use crate::rule::Rule;
 use crate::secret::Secret;
 use crate::session::SessionId;
 
@@ -44,7 +44,7 @@ impl Echoes {
             let whole = secret.expose();
             match (&rule.shape, whole.split_once(':')) {
                 // The user that such a secret brings along is no secret, and may come back without it.
-                (Shape::RegistryBasic { .. }, Some((_user, token))) => encodings::forms(token, &placeholder),
+                (shape, Some((_user, token))) if shape.splits_user() => encodings::forms(token, &placeholder),
                 _ => encodings::forms(whole, &placeholder),
             }
         };
@@ -53,7 +53,13 @@ impl Echoes {
 
     /// The forms of `secret`; `placeholder` in the same encoding will stand in their place.
     pub fn new(secret: &str, placeholder: &str) -> Self {
-        Self::ready(encodings::forms(secret, placeholder))
+        Self::with(secret, placeholder, None)
+    }
+
+    /// As [`Echoes::new`], and the forms that `base` knows.
+    pub fn with(secret: &str, placeholder: &str, base: Option<&Self>) -> Self {
+        let known = base.map(|base| base.forms.as_slice()).unwrap_or_default();
+        Self::ready(encodings::forms(secret, placeholder).into_iter().chain(known.iter().cloned()).collect())
     }
 
     fn ready(mut forms: Vec<Form>) -> Self {

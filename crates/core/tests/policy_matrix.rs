@@ -9,6 +9,7 @@ use clauderon_core::access::{AccessMode, OperationClass, ReadException};
 use clauderon_core::classify::{Classification, Classified, classify};
 use clauderon_core::config::{PolicySettings, ServiceSettings, Settings};
 use clauderon_core::denial::{Denial, DenialCode};
+use clauderon_core::derived::Derivation;
 use clauderon_core::facts::Facts;
 use clauderon_core::host::{Authority, HostPattern, Scheme};
 use clauderon_core::policy::{Permit, decide, settle};
@@ -139,6 +140,23 @@ impl Rig {
 
     /// Judges `METHOD URL [field:value…] [<<< body]`; the pseudo-field `upgrade` asks for a WebSocket.
     fn judge(&self, request: &str) -> (Classified, Result<Permit, Denial>) {
+        self.read(request, |facts, body| {
+            let classified = match settle(classify(facts, &self.rules), &self.session, &self.settings) {
+                Classification::Known(classified) => classified,
+                Classification::NeedsBody(rule) => {
+                    body.map_or_else(|| rule.unread(), |body| rule.classify(facts, body.as_bytes()))
+                }
+            };
+            (classified, decide(facts, classified, &self.session, &self.rules, &self.settings))
+        })
+    }
+
+    /// What the answer holds, whether or not the request may go out.
+    fn derivation(&self, request: &str) -> Option<&'static Derivation> {
+        self.read(request, |facts, _| service::derivation(facts, &self.rules))
+    }
+
+    fn read<T>(&self, request: &str, with: impl FnOnce(&Facts<'_>, Option<&str>) -> T) -> T {
         let (request, body) = request.split_once(" <<< ").map_or((request, None), |(head, body)| (head, Some(body)));
         let mut words = request.split(' ');
         let (method, url) = (words.next().unwrap(), words.next().unwrap());
@@ -152,13 +170,7 @@ impl Rig {
         }
         let parts = builder.body(()).unwrap().into_parts().0;
         let facts = Facts::of(&parts, &origin, words.any(|word| word == "upgrade"));
-        let classified = match settle(classify(&facts, &self.rules), &self.session, &self.settings) {
-            Classification::Known(classified) => classified,
-            Classification::NeedsBody(rule) => {
-                body.map_or_else(|| rule.unread(), |body| rule.classify(&facts, body.as_bytes()))
-            }
-        };
-        (classified, decide(&facts, classified, &self.session, &self.rules, &self.settings))
+        with(&facts, body)
     }
 
     fn class(&self, class: OperationClass) -> Result<Permit, Denial> {
@@ -204,6 +216,12 @@ fn matrix() -> String {
         }
         let cells = rigs.each_ref().map(|rig| verdict(&rig.judge(request).1));
         row(&mut text, &cells, rigs[1].judge(request).0.rule, request);
+    }
+    writeln!(text, "\n[answers that hold tokens]").unwrap();
+    for request in OPERATIONS.iter().filter(|request| !request.starts_with("# ")) {
+        let Some(derivation) = rigs[2].derivation(request) else { continue };
+        let members: Vec<&str> = derivation.tokens.iter().map(|token| token.member).collect();
+        writeln!(text, "{:<12}{:<52}{request}", derivation.kind, members.join(" ")).unwrap();
     }
     writeln!(text, "\n[every class]").unwrap();
     for class in classes() {
@@ -324,6 +342,8 @@ const OPERATIONS: &[&str] = &[
     "PATCH https://api.github.com/repos/o/hooks/issues/1",
     "PUT https://api.github.com/repos/o/r/collaborators/u",
     "GET https://api.github.com/copilot_internal/v2/token",
+    "POST https://api.github.com/copilot_internal/v2/token",
+    "POST https://api.githubcopilot.com/chat/completions",
     "PUT https://api.github.com/repositories/1/environments/e/secrets/NAME",
     "PUT https://api.github.com/orgs/o/actions/secrets/NAME/repositories",
     "PUT https://api.github.com/orgs/o/outside_collaborators/u",
@@ -375,6 +395,8 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.openai.com/v1/organization/projects/p/service_accounts",
     "POST https://api.openai.com/v1/organization/admin_api_keys",
     "POST https://api.openai.com/v1/realtime/client_secrets",
+    "POST https://api.openai.com/v1/realtime/sessions",
+    "POST https://api.openai.com/v1/Realtime/transcription_sessions/",
     "POST https://api.openai.com/v1/chatkit/sessions",
     "# chatgpt",
     "POST https://auth.openai.com/oauth/token content-type:application/json <<< {\"client_id\":\"c\",\"grant_type\":\"refresh_token\",\"refresh_token\":\"rt_clauderon-placeholder-7f3a9c21-000000\"}",
@@ -499,6 +521,8 @@ const OPERATIONS: &[&str] = &[
     "POST https://auth.docker.io/token?scope=repository:o/r:push content-type:application/x-www-form-urlencoded <<< grant_type=password",
     "POST https://auth.docker.io/token content-type:application/json <<< {}",
     "POST https://hub.docker.com/v2/users/login",
+    "POST https://hub.docker.com/v2/users/login/",
+    "POST https://hub.docker.com/v2/users/2fa-login",
     "POST https://hub.docker.com/v2/auth/token",
     "POST https://hub.docker.com/v2/access-tokens",
     "POST https://hub.docker.com/v2/orgs/o/access-tokens",

@@ -1,12 +1,16 @@
 //! What would happen to a request: the same decision as the live path takes, without sending anything.
 
+use std::time::Instant;
+
+use bytes::Bytes;
 use clauderon_api::{ExplainRequest, Explanation};
 use clauderon_core::access::OperationClass;
 use clauderon_core::classify::{BodyRule, Classification, Classified, classify};
 use clauderon_core::denial::{Denial, DenialCode};
+use clauderon_core::derived::{Derivation, DerivedTable};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::{Authority, Origin, Scheme};
-use clauderon_core::inject::{self, Plan};
+use clauderon_core::inject::{self, InForce, Plan};
 use clauderon_core::policy::{Permit, decide, settle};
 use clauderon_core::rule::Rule;
 use clauderon_core::session::{Session, SessionName};
@@ -27,10 +31,12 @@ pub(crate) fn explain(asked: &ExplainRequest, snapshot: &Snapshot, book: &Book) 
     let told = case.about(&facts, classified);
     let policy = &snapshot.settings.policy;
     Ok(match decide(&facts, classified, case.session, &snapshot.rules, policy) {
-        Ok(permit) => case.permitted(told, permit, parts),
+        Ok(permit) => case.permitted(told, permit, parts, asked.body.as_deref()),
         Err(denial) => {
-            let (rules, placeholders) = (&snapshot.rules, &snapshot.placeholders);
-            denied(told, &inject::or_alarm(denial, (&parts, &origin), rules, case.session, placeholders))
+            // Derived tokens come and go with requests; none is looked for here.
+            let none = DerivedTable::new(0);
+            let in_force = InForce { credentials: &snapshot.placeholders, derived: &none, now: Instant::now() };
+            denied(told, &inject::or_alarm(denial, (&parts, &origin), &snapshot.rules, case.session, in_force))
         }
     })
 }
@@ -67,6 +73,7 @@ impl Case<'_> {
             surface: None,
             auth_injected: false,
             injection: String::new(),
+            answer: None,
             class: class_name(classified.class).to_owned(),
             session: self.session.name.to_string(),
             access_mode: self.session.mode.to_string(),
@@ -90,12 +97,15 @@ impl Case<'_> {
         }
     }
 
-    fn permitted(&self, told: Explanation, permit: Permit, parts: Parts) -> Explanation {
+    fn permitted(&self, told: Explanation, permit: Permit, parts: Parts, body: Option<&str>) -> Explanation {
+        let body = body.filter(|_| permit.reads_body()).map(|body| Bytes::copy_from_slice(body.as_bytes()));
+        let body = body.as_ref();
         let reason = || format!("{} permits a {}", self.session.mode, told.class);
         let told = Explanation {
             allowed: true,
             reason: permit.reason().map_or_else(reason, str::to_owned),
             rule: permit.label().map(|label| label.to_string()),
+            answer: permit.derivation().map(replaced),
             ..told
         };
         if let Err(denial) = clauderon_proxy::vet(permit.origin(), &self.snapshot.settings) {
@@ -104,26 +114,29 @@ impl Case<'_> {
         if permit.local().is_some() {
             return Explanation { injection: "no: clauderon answers this itself, nothing goes out".to_owned(), ..told };
         }
-        let idle = inject::idle_because(&permit, &parts, self.session);
+        let idle = inject::idle_because(&permit, &parts, body, self.session);
         let by_rule = permit.reason().is_none();
-        match inject::plan(permit, &parts, self.session, &self.snapshot.placeholders) {
+        // Derived tokens come and go with requests; none is looked for here.
+        let none = DerivedTable::new(0);
+        let in_force = InForce { credentials: &self.snapshot.placeholders, derived: &none, now: Instant::now() };
+        match inject::plan(permit, &parts, body, self.session, in_force) {
             Err(denial) => denied(told, &denial),
             Ok(plan) => match plan.rule().cloned() {
                 None => Explanation { injection: format!("no: {}", idle.unwrap_or("nothing asks for it")), ..told },
                 Some(rule) => {
                     let label = if by_rule { Some(rule.label().to_string()) } else { told.rule.clone() };
-                    self.planned(Explanation { rule: label, ..self.by_rule(told, &rule) }, plan, parts)
+                    self.planned(Explanation { rule: label, ..self.by_rule(told, &rule) }, plan, parts, body)
                 }
             },
         }
     }
 
     /// What the plan makes of the secret that is known now. Nothing is sent, and no source is asked.
-    fn planned(&self, told: Explanation, plan: Plan, parts: Parts) -> Explanation {
+    fn planned(&self, told: Explanation, plan: Plan, parts: Parts, body: Option<&Bytes>) -> Explanation {
         let Some(name) = plan.credential().cloned() else { return told };
         let how = if plan.swaps() { "yes: in place of the placeholder" } else { "yes: added" };
         let (injected, idle) = match (self.book.peek(&name), self.book.fault(&name)) {
-            (Known::Ready(secret), _) => (plan.apply(parts, &secret), "such a secret is not added here"),
+            (Known::Ready(secret), _) => (plan.apply(parts, body, &secret), "such a secret is not added here"),
             (Known::Absent, _) => (plan.without_secret(parts, None), "no secret is configured"),
             (Known::Unresolved, Some(why)) => (plan.without_secret(parts, Some(&why)), "it cannot be had"),
             (Known::Unresolved, None) => {
@@ -208,6 +221,13 @@ pub(crate) fn denied(told: Explanation, denial: &Denial) -> Explanation {
         denial: serde_json::from_str(&denial.body()).ok(),
         ..told
     }
+}
+
+/// What becomes of the tokens in an answer.
+fn replaced(derivation: &Derivation) -> String {
+    let members: Vec<&str> = derivation.tokens.iter().map(|token| token.member).collect();
+    let whose = if derivation.always { "" } else { " if the credential goes out" };
+    format!("placeholders in place of {}{whose}", members.join(", "))
 }
 
 pub(crate) fn class_name(class: OperationClass) -> &'static str {

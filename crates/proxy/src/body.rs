@@ -48,7 +48,7 @@ pub(crate) enum Body {
 
 impl Body {
     /// The bytes, where a rule had them read whole.
-    pub(crate) fn read(&self) -> Option<&[u8]> {
+    pub(crate) fn read(&self) -> Option<&Bytes> {
         if let Self::Full(bytes) = self { Some(bytes) } else { None }
     }
 }

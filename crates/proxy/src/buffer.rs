@@ -24,21 +24,39 @@ pub(crate) async fn classify(
     body: Body,
     call: &Call<'_>,
 ) -> Result<(Classified, Body), Denial> {
-    if facts.headers.contains_key(EXPECT) {
-        // The client waits to be told, and the origin does not know of it yet (RFC 9110 § 10.1.1).
-        call.interim.push(StatusCode::CONTINUE, HeaderMap::new());
-    }
-    let limit = call.proxy.snapshot().settings.limits.idle_timeout;
-    let collected = tokio::time::timeout(limit, collect(body, BodyRule::MAX_BYTES)).await;
-    Ok(match collected.map_err(|_| too_slow(limit))?? {
+    Ok(match read(facts.headers, body, call).await? {
         Collected::Whole(bytes) => (rule.classify(facts, &bytes), Body::Full(bytes)),
         Collected::Beyond(rest) => (rule.too_long(), rest),
     })
 }
 
+/// Reads a body in which a placeholder may stand; one that is too long to be searched is refused.
+pub(crate) async fn hold(headers: &HeaderMap, body: Body, call: &Call<'_>) -> Result<Body, Denial> {
+    if body.is_end_stream() || body.read().is_some() {
+        return Ok(body);
+    }
+    match read(headers, body, call).await? {
+        Collected::Whole(bytes) => Ok(Body::Full(bytes)),
+        Collected::Beyond(_) => {
+            let message = "the body is longer than 1 MiB or has trailers, so it cannot be searched for placeholders";
+            Err(Denial::new(DenialCode::MalformedRequest, message))
+        }
+    }
+}
+
+async fn read(headers: &HeaderMap, body: Body, call: &Call<'_>) -> Result<Collected, Denial> {
+    if headers.contains_key(EXPECT) {
+        // The client waits to be told, and the origin does not know of it yet (RFC 9110 § 10.1.1).
+        call.interim.push(StatusCode::CONTINUE, HeaderMap::new());
+    }
+    let limit = call.proxy.snapshot().settings.limits.idle_timeout;
+    let collected = tokio::time::timeout(limit, collect(body, BodyRule::MAX_BYTES)).await;
+    collected.map_err(|_| too_slow(limit))?
+}
+
 /// Takes from a permitted request what a read-only session may not have.
 pub(crate) fn narrow(narrowing: Narrowing, parts: &mut Parts, body: Body) -> Result<Body, Denial> {
-    let narrowed = narrowing.apply(parts, body.read());
+    let narrowed = narrowing.apply(parts, body.read().map(|bytes| &bytes[..]));
     let narrowed = narrowed.map_err(|error| Denial::new(DenialCode::ReadOnly, error.to_string()))?;
     Ok(narrowed.map_or(body, |bytes| Body::Full(bytes.into())))
 }

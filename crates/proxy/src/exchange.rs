@@ -111,9 +111,9 @@ impl Exchange {
         }
     }
 
-    /// Waits for leave to hold the request's body in memory until the account is closed.
+    /// Waits for leave to hold the request's body or its answer in memory until the account is closed.
     pub(crate) async fn hold_body(&mut self, wait: Duration) -> Result<(), Denial> {
-        let Some(seat) = &self.seat else { return Ok(()) };
+        let Some(seat) = self.seat.as_ref().filter(|_| self.reading.is_none()) else { return Ok(()) };
         let too_busy = || Denial::new(DenialCode::TooBusy, "the session has too many request bodies being read");
         self.reading = Some(seat.take_reading(wait).await.ok_or_else(too_busy)?);
         Ok(())

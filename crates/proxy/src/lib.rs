@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 
 pub use crate::accept::Door;
 use crate::audit::AuditLog;
+use crate::derived::DerivedTokens;
 use crate::drain::Drain;
 use crate::exchange::Exchange;
 use crate::gateway::cluster::Clusters;
@@ -37,6 +38,7 @@ mod body;
 mod buffer;
 mod connection;
 mod deadline;
+mod derived;
 mod downstream;
 pub mod drain;
 pub mod errand;
@@ -78,6 +80,7 @@ pub struct Proxy {
     own_listeners: Vec<SocketAddr>,
     pool: Pool,
     seats: Seats,
+    derived: DerivedTokens,
     connections: Arc<Semaphore>,
     /// Makes request ids unique across restarts.
     run: u64,
@@ -117,6 +120,7 @@ impl Proxy {
             own_listeners: parts.own_listeners,
             pool: Pool::default(),
             seats: Seats::default(),
+            derived: DerivedTokens::default(),
             connections: Arc::new(Semaphore::new(limit)),
             run: RandomState::new().build_hasher().finish(),
             requests: AtomicU64::new(0),
@@ -145,9 +149,10 @@ impl Proxy {
         self.seats.counters()
     }
 
-    /// Ends a session's traffic: its connections close, its pooled upstream connections too.
+    /// Ends a session's traffic: its connections close, its pooled upstream connections too, and its derived tokens are forgotten.
     pub fn evict(&self, session: &SessionId) {
         self.seats.revoke(session);
+        self.derived.end(session);
         self.pool.evict(session);
     }
 
@@ -178,12 +183,13 @@ impl Proxy {
     }
 }
 
-/// Closes idle upstream connections for as long as the proxy exists.
+/// Closes idle upstream connections and forgets ended tokens for as long as the proxy exists.
 async fn sweep(proxy: Weak<Proxy>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
         let Some(proxy) = proxy.upgrade() else { return };
         proxy.pool.sweep(tokio::time::Instant::now());
+        proxy.derived.sweep();
     }
 }
 

@@ -3,13 +3,16 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use clauderon_core::classify::{Classification, classify};
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::Origin;
-use clauderon_core::inject::{self, Injected, Plan};
+use clauderon_core::inject::{Injected, Plan};
 use clauderon_core::local;
 use clauderon_core::policy::{decide, settle};
+use clauderon_core::rule::Rule;
+use clauderon_core::secret::Secret;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 
@@ -17,6 +20,7 @@ use crate::Proxy;
 use crate::body::Body;
 use crate::buffer;
 use crate::connection::Reply;
+use crate::derived::Issue;
 use crate::exchange::Exchange;
 use crate::forward::Route;
 use crate::headers;
@@ -80,12 +84,11 @@ async fn attempt(
             Box::pin(buffer::classify(rule, &facts, body, call)).await?
         }
     };
-    let permit = decide(&facts, class, session, &snapshot.rules, policy).map_err(|denial| {
-        inject::or_alarm(denial, (&parts, &origin), &snapshot.rules, session, &snapshot.placeholders)
-    })?;
+    let permit = decide(&facts, class, session, &snapshot.rules, policy)
+        .map_err(|denial| call.proxy.derived.or_alarm(denial, (&parts, &origin), session, &snapshot))?;
     exchange.permitted(&permit);
     if let Some(wish) = permit.local() {
-        let request = (&permit, &parts, body.read().unwrap_or_default());
+        let request = (&permit, &parts, body.read().map_or(&[][..], |bytes| bytes));
         let answer = local::answer(wish, request, session, &snapshot.placeholders)?;
         return Ok(respond::Answered::plain(answer.map(Body::from)));
     }
@@ -93,8 +96,15 @@ async fn attempt(
         None => body,
         Some(narrowing) => buffer::narrow(narrowing, &mut parts, body)?,
     };
-    let plan = inject::plan(permit, &parts, session, &snapshot.placeholders)?;
-    let filled = fill(call, plan, parts).await?;
+    let body = if permit.reads_body() {
+        exchange.hold_body(snapshot.settings.limits.header_timeout).await?;
+        Box::pin(buffer::hold(&parts.headers, body, call)).await?
+    } else {
+        body
+    };
+    let issue = permit.derivation().map(|derivation| Issue::new(derivation, call, &parts));
+    let plan = call.proxy.derived.plan(permit, &parts, body.read(), session, &snapshot.placeholders)?;
+    let filled = fill(call, plan, parts, body.read()).await?.counted_for(issue.as_ref());
     exchange.injected(&filled.injected, filled.scrub.as_ref());
     exchange.begin()?;
 
@@ -107,25 +117,27 @@ async fn attempt(
         interim: call.interim,
         sent: &sent,
     };
-    forward(call, &route, Outbound { filled, body, upgrade }, exchange).await
+    forward(call, &route, Outbound { filled, body, upgrade, issue }, exchange).await
 }
 
 /// A request that may go out.
-struct Outbound {
+struct Outbound<'a> {
     filled: Filled,
     body: Body,
     /// The key, if it is a WebSocket handshake.
     upgrade: Option<HeaderValue>,
+    /// What its answer may hold.
+    issue: Option<Issue<'a>>,
 }
 
 /// Sends a request, and once again where the origin refuses a secret that has become another since.
 async fn forward(
     call: &Call<'_>,
     route: &Route<'_>,
-    outbound: Outbound,
+    outbound: Outbound<'_>,
     exchange: &mut Exchange,
 ) -> Result<respond::Answered, Denial> {
-    let Outbound { filled: Filled { injected, scrub, spare }, body, upgrade } = outbound;
+    let Outbound { filled: Filled { injected, scrub, spare }, body, upgrade, issue } = outbound;
     let (spare, body) = Spare::with(spare, body, call.seat);
     let answered = send(route, injected, body, upgrade.as_ref()).await?;
     let again = match spare {
@@ -136,23 +148,37 @@ async fn forward(
         _ => None,
     };
     let Some(Again { injected, body, scrub }) = again else {
-        return answered.scrubbed(scrub, route.origin).await;
+        return conceal(answered, issue, scrub, route.origin).await;
     };
     drop(answered);
     exchange.injected(&injected, Some(&scrub));
     // What the agent sent is counted already.
     let route = Route { sent: &Arc::default(), ..*route };
     let answered = Box::pin(send(&route, injected, body, upgrade.as_ref())).await?;
-    answered.scrubbed(Some(scrub), route.origin).await
+    conceal(answered, issue, Some(scrub), route.origin).await
+}
+
+/// Takes out of an answer what the agent may not have.
+async fn conceal(
+    answered: respond::Answered,
+    issue: Option<Issue<'_>>,
+    scrub: Option<Scrub>,
+    origin: &Origin,
+) -> Result<respond::Answered, Denial> {
+    match (issue, scrub) {
+        (Some(issue), Some(scrub)) => Box::pin(answered.swapped(issue, scrub, origin)).await,
+        (_, scrub) => answered.scrubbed(scrub, origin).await,
+    }
 }
 
 /// Sends a request, or a WebSocket handshake with this key.
 async fn send(
     route: &Route<'_>,
-    injected: Injected,
+    mut injected: Injected,
     body: Body,
     upgrade: Option<&HeaderValue>,
 ) -> Result<respond::Answered, Denial> {
+    let body = injected.take_body().map_or(body, Body::Full);
     match upgrade {
         None => Ok(respond::Answered::plain(route.send(injected, body).await?)),
         Some(key) => websocket::upgrade(route, injected, key).await,
@@ -170,11 +196,21 @@ impl Filled {
     fn without_secret(injected: Injected) -> Self {
         Self { injected, scrub: None, spare: None }
     }
+
+    /// The same; what is taken out of an answer that holds tokens for certain is counted although no secret went out.
+    fn counted_for(self, issue: Option<&Issue<'_>>) -> Self {
+        let nothing = || issue.filter(|issue| issue.is_certain()).map(|_| Scrub::of_nothing());
+        Self { scrub: self.scrub.or_else(nothing), ..self }
+    }
 }
 
 /// Fetches the secret the plan needs, and only then; a plan that needs none costs nothing. Where the secret goes out, the
 /// answer will be scrubbed.
-async fn fill(call: &Call<'_>, plan: Plan, mut parts: Parts) -> Result<Filled, Denial> {
+async fn fill(call: &Call<'_>, plan: Plan, parts: Parts, body: Option<&Bytes>) -> Result<Filled, Denial> {
+    if let Some(token) = plan.derived().cloned() {
+        let scrub = Scrub::of_derived(&token, parts.method == Method::HEAD);
+        return put_in(call, plan, (parts, body), token.secret(), |_| (scrub, false));
+    }
     let secrets = &call.proxy.secrets;
     let Some(name) = plan.credential() else { return Ok(Filled::without_secret(plan.without_secret(parts, None)?)) };
     let secret = match secrets.peek(name) {
@@ -186,18 +222,30 @@ async fn fill(call: &Call<'_>, plan: Plan, mut parts: Parts) -> Result<Filled, D
         Ok(secret) => {
             secrets.used(name);
             let head_only = parts.method == Method::HEAD;
-            scrub::narrow_codings(&mut parts.headers);
             let renewable = secrets.is_renewable(name);
-            let scrub = plan.rule().map(|rule| Scrub::new(call.seat.echoes(rule, &secret), head_only));
-            let spare =
-                scrub.iter().filter(|_| renewable).map(|scrub| Spare::new(&plan, &parts, &secret, scrub)).next();
-            let injected = plan.apply(parts, &secret)?;
-            let scrub = scrub.filter(|_| injected.auth_injected());
-            scrub.iter().for_each(|scrub| call.interim.scrub_with(scrub));
-            Ok(Filled { injected, scrub, spare })
+            let scrub = |rule: &Rule| (Scrub::new(call.seat.echoes(rule, &secret), head_only), renewable);
+            put_in(call, plan, (parts, body), &secret, scrub)
         }
         Err(why) => Ok(Filled::without_secret(plan.without_secret(parts, Some(&why))?)),
     }
+}
+
+/// Puts a secret in; `scrub` takes it out of the answer, and says whether it is worth reading again where that is a 401.
+fn put_in(
+    call: &Call<'_>,
+    plan: Plan,
+    (mut parts, body): (Parts, Option<&Bytes>),
+    secret: &Arc<Secret>,
+    scrub: impl FnOnce(&Rule) -> (Scrub, bool),
+) -> Result<Filled, Denial> {
+    scrub::narrow_codings(&mut parts.headers);
+    let scrub = plan.rule().map(|rule| scrub(rule));
+    let renewed = scrub.iter().find(|(_, renewable)| *renewable);
+    let spare = renewed.map(|(scrub, _)| Spare::new(&plan, &parts, secret, scrub));
+    let injected = plan.apply(parts, body, secret)?;
+    let scrub = scrub.map(|(scrub, _)| scrub).filter(|_| injected.auth_injected());
+    scrub.iter().for_each(|scrub| call.interim.scrub_with(scrub));
+    Ok(Filled { injected, scrub, spare })
 }
 
 impl Call<'_> {

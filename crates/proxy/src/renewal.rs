@@ -84,7 +84,8 @@ impl Spare {
         let echoes = Echoes::of_all([&*self.sent, &*secret], &rule, &call.seat.id);
         let scrub = self.scrub.with_echoes(Arc::new(echoes));
         call.interim.scrub_with(&scrub);
-        Ok(Some(Again { injected: self.plan.apply(self.parts, &secret)?, body, scrub }))
+        let injected = self.plan.apply(self.parts, body.read(), &secret)?;
+        Ok(Some(Again { injected, body, scrub }))
     }
 
     /// Reading a credential can take as long as a person takes; what held before need not hold now.

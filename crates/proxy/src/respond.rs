@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::{Body, Observed};
 use crate::connection::Reply;
+use crate::derived::Issue;
 use crate::exchange::Exchange;
 use crate::headers;
 use crate::scrub::Scrub;
@@ -57,6 +58,16 @@ impl Answered {
                 opened.scrub = Some(scrub);
             }
         }
+        Ok(self)
+    }
+
+    /// The answer with placeholders for the tokens in it.
+    pub(crate) async fn swapped(mut self, issue: Issue<'_>, scrub: Scrub, origin: &Origin) -> Result<Self, Denial> {
+        if self.upgraded.is_some() {
+            let message = format!("{} switched protocols where a token was asked for", origin.host);
+            return Err(Denial::new(DenialCode::UpstreamProtocol, message));
+        }
+        self.response = issue.swap(self.response, &scrub, origin).await?;
         Ok(self)
     }
 }

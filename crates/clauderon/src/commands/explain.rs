@@ -54,6 +54,7 @@ fn show(asked: &ExplainRequest, told: &Explanation) -> Result {
         ("injected", told.injection.clone()),
         ("session", format!("{} ({})", told.session, told.access_mode)),
     ];
+    members.extend(told.answer.iter().map(|text| ("answer", text.clone())));
     members.extend(told.error.iter().map(|text| ("error", text.clone())));
     members.extend(hint.map(|text| ("hint", text.to_owned())));
     output::members(&members)

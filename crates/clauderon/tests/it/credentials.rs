@@ -69,7 +69,7 @@ fn cases() -> Vec<Case> {
 /// One origin under every host of the table, and the settings the table needs.
 async fn everywhere() -> (Origin, RigBuilder) {
     let origin = cases().iter().fold(Origin::https("api.github.com"), |origin, case| origin.also(case.host));
-    let origin = origin.reply("/*", "x").start().await;
+    let origin = origin.reply("/*", "x").reply("/token", "{\"token\":\"t\"}").start().await;
     let tables = "[services.grafana]\nurl = \"https://grafana.example.test\"\n\
                   [services.npm]\nregistries = [\"https://npm.example.test/\"]\n\
                   [services.docker]\nusername = \"dockeruser\"";

@@ -10,6 +10,7 @@ mod crash;
 mod credentials;
 mod curl;
 mod daemon;
+mod derived;
 mod doctor;
 mod explain;
 mod framing;

@@ -7,7 +7,7 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// The members of an object, without what lies deeper.
 #[derive(Debug)]
-pub(super) struct Members(Vec<(String, Member)>);
+pub(crate) struct Members(Vec<(String, Member)>);
 
 /// A member's value, as far as it matters.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) enum Member {
 impl Members {
     /// Reads one object and nothing after it (RFC 8259). `None` also for names that some readers take for the same: equal but for
     /// their case, or not in ASCII.
-    pub(super) fn read(json: &[u8]) -> Option<Self> {
+    pub(crate) fn read(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
     }
 

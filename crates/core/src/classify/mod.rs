@@ -13,8 +13,9 @@ use http::{HeaderName, Method};
 
 pub use self::body::BodyRule;
 pub use self::login::LoginRule;
+pub(crate) use self::members::Members;
 pub use self::narrow::{Narrowing, NotNarrowed};
-pub(crate) use self::registry::by_head as registry_token;
+pub(crate) use self::registry::{by_head as registry_token, pairs as form_pairs};
 use crate::access::{OperationClass, ReadException};
 use crate::facts::Facts;
 use crate::local::LocalAnswer;

@@ -67,7 +67,7 @@ fn pull_only(scope: &str) -> Option<String> {
 }
 
 /// The decoded pairs, if every reader finds the same: no `;` that may separate, no bad escapes, no name twice but `scope`.
-pub(super) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+pub(crate) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -195,6 +195,7 @@ fn surface(shape: &Shape) -> (&'static str, &str) {
     match shape {
         Shape::Header { name, .. } => ("header", name.as_str()),
         Shape::Query { key } => ("query", key),
+        Shape::Body { field, .. } => ("body", field),
         Shape::Cookie { name } => ("cookie", name),
         Shape::Basic { user } => ("basic_user", user),
         Shape::RegistryBasic { user } => ("basic_user", user.as_deref().unwrap_or_default()),

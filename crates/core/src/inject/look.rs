@@ -3,18 +3,36 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::auth::{self, Auth};
+use super::body::{self, Fields};
 use crate::credential::CredentialName;
 use crate::denial::{Denial, DenialCode};
+use crate::derived::{DerivedTable, DerivedToken};
+use crate::json::Text;
 use crate::placeholder::{PlaceholderTable, Sighting};
 use crate::rule::Shape;
 use crate::session::{Session, SessionId};
+
+/// Every placeholder in force at one moment.
+#[derive(Clone, Copy)]
+pub struct InForce<'t> {
+    /// Those of credentials.
+    pub credentials: &'t PlaceholderTable,
+    /// Those of derived tokens.
+    pub derived: &'t DerivedTable,
+    /// The moment.
+    pub now: Instant,
+}
 
 /// A placeholder in a request.
 pub(super) struct Seen<'t> {
@@ -22,6 +40,8 @@ pub(super) struct Seen<'t> {
     pub(super) text: String,
     pub(super) session: &'t SessionId,
     pub(super) credential: &'t CredentialName,
+    /// What it stands for, if not for the credential itself.
+    pub(super) derived: Option<&'t Arc<DerivedToken>>,
 }
 
 /// Where a placeholder stands.
@@ -34,19 +54,31 @@ pub(super) enum Place {
     Query(String),
     /// In the value of this cookie.
     Cookie(String),
+    /// It is the whole of this member or pair of the body.
+    Field(String),
+    /// In the body otherwise.
+    Body,
     /// In the path, or as a name.
     Elsewhere,
 }
 
-/// Every placeholder in the head, whoever's it is.
-pub(super) fn placeholders<'t>(parts: &Parts, session: &Session, table: &'t PlaceholderTable) -> Vec<Seen<'t>> {
-    let mut look = Look { table, session, seen: Vec::new() };
+/// Every placeholder in the head, and in the body if that was read; whoever's it is.
+pub(super) fn placeholders<'t>(
+    parts: &Parts,
+    body: Option<&Bytes>,
+    session: &Session,
+    in_force: InForce<'t>,
+) -> Vec<Seen<'t>> {
+    let mut look = Look { in_force, session, seen: Vec::new() };
     for (name, value) in &parts.headers {
         look.header(name, value);
     }
     look.anywhere(parts.uri.path());
     if let Some(query) = parts.uri.query() {
         look.query(query);
+    }
+    if let Some(body) = body {
+        look.body(&parts.headers, body);
     }
     look.seen
 }
@@ -78,6 +110,8 @@ pub(super) fn carries_credential(parts: &Parts, shape: &Shape) -> bool {
             let keyed = |query| pairs(query).any(|(name, _)| decode(name) == GOOGLE_QUERY);
             fields(shape).any(|name| has(&name)) || parts.uri.query().is_some_and(keyed)
         }
+        // It is never added.
+        Shape::Body { .. } => true,
         Shape::Bearer
         | Shape::PagerdutyToken
         | Shape::Basic { .. }
@@ -102,6 +136,17 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
     percent_decode_str(text).decode_utf8_lossy()
 }
 
+impl Seen<'_> {
+    /// Whether both are swapped for one and the same secret.
+    pub(super) fn stands_for_the_same(&self, other: &Self) -> bool {
+        match (self.derived, other.derived) {
+            (None, None) => self.credential == other.credential,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
+}
+
 impl Place {
     /// Whether a placeholder here is swapped by a rule of this shape.
     pub(super) fn is_on(&self, shape: &Shape) -> bool {
@@ -113,7 +158,8 @@ impl Place {
                 named || (*shape == Shape::GoogleKey && key == GOOGLE_QUERY)
             }
             Self::Cookie(name) => matches!(shape, Shape::Cookie { name: wanted } if **wanted == **name),
-            Self::Elsewhere => false,
+            Self::Field(name) => matches!(shape, Shape::Body { field, .. } if **field == **name),
+            Self::Body | Self::Elsewhere => false,
         }
     }
 }
@@ -125,13 +171,14 @@ impl fmt::Display for Place {
             Self::Header(name) => write!(f, "inside the field `{name}`"),
             Self::Query(_) => f.write_str("in the query"),
             Self::Cookie(_) => f.write_str("in a cookie"),
+            Self::Field(_) | Self::Body => f.write_str("in the body"),
             Self::Elsewhere => f.write_str("in the URL"),
         }
     }
 }
 
 struct Look<'t, 's> {
-    table: &'t PlaceholderTable,
+    in_force: InForce<'t>,
     session: &'s Session,
     seen: Vec<Seen<'t>>,
 }
@@ -144,16 +191,16 @@ impl<'t> Look<'t, '_> {
         } else if *name == COOKIE {
             self.cookie(bytes);
         } else {
-            self.collect(bytes, || Place::Header(name.clone()));
+            self.collect(bytes, |_| Place::Header(name.clone()));
         }
     }
 
     fn authorization(&mut self, value: &[u8]) {
-        let (table, session, before) = (self.table, self.session, self.seen.len());
-        let ours = |text: &str| table.owner(text).is_some_and(|(owner, _)| *owner == session.id);
-        self.collect(value, || Place::Authorization);
+        let (in_force, session, before) = (self.in_force, self.session, self.seen.len());
+        let ours = |text: &str| in_force.owner(text).is_some_and(|owner| *owner == session.id);
+        self.collect(value, |_| Place::Authorization);
         if let Some(inner) = auth::decoded(value) {
-            self.collect(&inner, || Place::Authorization);
+            self.collect(&inner, |_| Place::Authorization);
         }
         let seen = self.seen.get_mut(before..).unwrap_or_default();
         // A swap replaces one: a second, in the scheme or beside it in Basic, would go out.
@@ -165,10 +212,10 @@ impl<'t> Look<'t, '_> {
     fn cookie(&mut self, value: &[u8]) {
         let before = self.seen.len();
         for (name, value) in std::str::from_utf8(value).into_iter().flat_map(cookies) {
-            self.collect(value.as_bytes(), || Place::Cookie(name.into()));
+            self.collect(value.as_bytes(), |_| Place::Cookie(name.into()));
         }
         if self.seen.len() == before {
-            self.collect(value, || Place::Elsewhere);
+            self.collect(value, |_| Place::Elsewhere);
         }
     }
 
@@ -176,30 +223,62 @@ impl<'t> Look<'t, '_> {
         let before = self.seen.len();
         for (key, value) in pairs(query) {
             let key = decode(key);
-            self.collect(decode(value).as_bytes(), || Place::Query(key.clone().into_owned()));
-            self.collect(key.as_bytes(), || Place::Elsewhere);
+            self.collect(decode(value).as_bytes(), |_| Place::Query(key.clone().into_owned()));
+            self.collect(key.as_bytes(), |_| Place::Elsewhere);
         }
         if self.seen.len() == before {
-            self.collect(query.as_bytes(), || Place::Elsewhere);
+            self.collect(query.as_bytes(), |_| Place::Elsewhere);
+        }
+    }
+
+    fn body(&mut self, headers: &HeaderMap, body: &[u8]) {
+        match body::read(headers, body) {
+            Fields::Form(pairs) => pairs.iter().for_each(|(name, value)| {
+                let all = 0..value.len();
+                self.collect(value.as_bytes(), |at| if *at == all { Place::Field(name.clone()) } else { Place::Body });
+                self.collect(name.as_bytes(), |_| Place::Body);
+            }),
+            Fields::Json(texts) => self.collect(body, |at| {
+                let here = |text: &&Text| text.depth == 1 && text.range == (at.start.saturating_sub(1)..at.end + 1);
+                texts.iter().find(here).map_or(Place::Body, |text| Place::Field(text.name.clone()))
+            }),
+            Fields::Unread => self.collect(body, |_| Place::Body),
         }
     }
 
     /// Text in which no placeholder belongs, as written and decoded.
     fn anywhere(&mut self, text: &str) {
-        self.collect(text.as_bytes(), || Place::Elsewhere);
+        self.collect(text.as_bytes(), |_| Place::Elsewhere);
         if text.contains('%') {
-            self.collect(decode(text).as_bytes(), || Place::Elsewhere);
+            self.collect(decode(text).as_bytes(), |_| Place::Elsewhere);
         }
     }
 
-    fn collect(&mut self, text: &[u8], place: impl Fn() -> Place) {
-        let table = self.table;
-        self.seen.extend(table.sightings(text).map(|Sighting { range, session, credential }| Seen {
-            place: place(),
-            text: String::from_utf8_lossy(text.get(range).unwrap_or_default()).into_owned(),
+    fn collect(&mut self, text: &[u8], place: impl Fn(&Range<usize>) -> Place) {
+        let InForce { credentials, derived, now } = self.in_force;
+        let found = |range: Range<usize>| String::from_utf8_lossy(text.get(range).unwrap_or_default()).into_owned();
+        self.seen.extend(credentials.sightings(text).map(|Sighting { range, session, credential }| Seen {
+            place: place(&range),
+            text: found(range),
             session,
             credential,
+            derived: None,
         }));
+        self.seen.extend(derived.sightings(text).filter(|(_, token)| token.is_live(now)).map(|(range, token)| Seen {
+            place: place(&range),
+            text: found(range),
+            session: token.session(),
+            credential: token.credential(),
+            derived: Some(token),
+        }));
+    }
+}
+
+impl<'t> InForce<'t> {
+    /// Whose placeholder `text` is, if it is one.
+    fn owner(&self, text: &str) -> Option<&'t SessionId> {
+        let derived = || self.derived.owner(text).filter(|token| token.is_live(self.now)).map(|token| token.session());
+        self.credentials.owner(text).map(|(session, _)| session).or_else(derived)
     }
 }
 
@@ -214,7 +293,7 @@ fn fields(shape: &Shape) -> impl Iterator<Item = HeaderName> + use<> {
         Shape::GoogleKey => (Some(AUTHORIZATION), Some(super::render::X_GOOG_API_KEY)),
         Shape::Header { name, .. } => (Some(name.clone()), None),
         Shape::Cookie { .. } => (Some(COOKIE), None),
-        Shape::Query { .. } => (None, None),
+        Shape::Query { .. } | Shape::Body { .. } => (None, None),
     };
     first.into_iter().chain(second)
 }

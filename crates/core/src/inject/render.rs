@@ -22,6 +22,8 @@ pub(super) enum Fault {
     NoUser,
     /// The request target became invalid.
     BadTarget,
+    /// The body can be read in several ways.
+    Ambiguous,
 }
 
 /// Puts `secret` on the surface in place of whatever is there. `false` if this secret is not for this request.
@@ -33,7 +35,7 @@ pub(super) fn add(parts: &mut Parts, shape: &Shape, secret: &Secret) -> Result<b
         Shape::RegistryBasic { user } => match registry("", user.as_deref(), secret) {
             Ok(value) => value,
             Err(Fault::NoUser) => return Ok(false),
-            Err(fault @ (Fault::NotAHeaderValue | Fault::BadTarget)) => return Err(fault),
+            Err(fault @ (Fault::NotAHeaderValue | Fault::BadTarget | Fault::Ambiguous)) => return Err(fault),
         },
         Shape::Anthropic => return add_anthropic(parts, secret),
         Shape::GoogleKey => {
@@ -46,6 +48,7 @@ pub(super) fn add(parts: &mut Parts, shape: &Shape, secret: &Secret) -> Result<b
         }
         Shape::Query { key } => return add_query(parts, key, secret).map(|()| true),
         Shape::Cookie { name } => return add_cookie(&mut parts.headers, name, secret).map(|()| true),
+        Shape::Body { .. } => return Ok(false),
     };
     parts.headers.insert(AUTHORIZATION, value);
     Ok(true)
@@ -68,6 +71,8 @@ pub(super) fn swap(parts: &mut Parts, shape: &Shape, placeholders: &[String], se
         Shape::Header { name, .. } => swap.field(&mut parts.headers, name),
         Shape::Query { key } => swap.query(parts, key),
         Shape::Cookie { name } => swap.cookie(&mut parts.headers, name),
+        // The body is another's business.
+        Shape::Body { .. } => Ok(()),
     }
 }
 
@@ -100,7 +105,8 @@ impl Swap<'_> {
             | Shape::GoogleKey
             | Shape::Header { .. }
             | Shape::Query { .. }
-            | Shape::Cookie { .. } => self.as_written(&auth, shape)?,
+            | Shape::Cookie { .. }
+            | Shape::Body { .. } => self.as_written(&auth, shape)?,
         };
         headers.insert(AUTHORIZATION, value);
         Ok(())
@@ -319,7 +325,7 @@ fn add_cookie(headers: &mut HeaderMap, name: &str, secret: &Secret) -> Result<()
     Ok(())
 }
 
-fn escaped(text: &str) -> Zeroizing<String> {
+pub(super) fn escaped(text: &str) -> Zeroizing<String> {
     Zeroizing::new(utf8_percent_encode(text, ESCAPED).to_string())
 }
 

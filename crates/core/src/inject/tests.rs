@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::Request;
@@ -11,9 +12,10 @@ use super::*;
 use crate::classify::classify;
 use crate::config::{PolicySettings, ServiceSettings, Settings, UserCredential};
 use crate::credential::CredentialKind;
+use crate::derived::DerivedTable;
 use crate::facts::Facts;
 use crate::host::{HostPattern, Scheme};
-use crate::placeholder::variants;
+use crate::placeholder::{PlaceholderTable, variants};
 use crate::policy::decide;
 use crate::rule::{RuleSet, Shape};
 use crate::session::SessionId;
@@ -73,7 +75,9 @@ impl Bench {
             &self.rules,
             &PolicySettings::default(),
         );
-        let plan = plan(permit.unwrap(), &parts, &self.session, &self.table);
+        let none = DerivedTable::new(0);
+        let in_force = InForce { credentials: &self.table, derived: &none, now: Instant::now() };
+        let plan = plan(permit.unwrap(), &parts, None, &self.session, in_force);
         (parts, plan)
     }
 
@@ -83,7 +87,7 @@ impl Bench {
         if plan.credential().is_none() {
             return plan.without_secret(parts, None);
         }
-        plan.apply(parts, &secret(real))
+        plan.apply(parts, None, &secret(real))
     }
 
     fn header(&self, url: &str, sent: Sent<'_>, real: &str, name: &str) -> String {

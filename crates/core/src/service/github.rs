@@ -8,6 +8,7 @@ use crate::classify::{BodyRule, Classification, Classified, Narrowing, registry_
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
 use crate::denial::ErrorShape;
+use crate::derived::{Derivation, Form, Issuer, Token};
 use crate::facts::Facts;
 use crate::host::HostPattern;
 use crate::path::PathPattern;
@@ -33,8 +34,8 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
         .host("uploads.github.com", under("/repos"), Shape::Bearer)
         .host("raw.githubusercontent.com", any(), Shape::Bearer)
         .only_swapped()
-        .host("ghcr.io", PathPattern::Exact("/token".into()), basic())
-        .host("ghcr.io", under("/v2"), Shape::Bearer)
+        .host(GHCR, PathPattern::Exact("/token".into()), basic())
+        .host(GHCR, under("/v2"), Shape::Bearer)
         .only_swapped()
         .host("npm.pkg.github.com", any(), Shape::Bearer)
         .host("rubygems.pkg.github.com", any(), Shape::Bearer)
@@ -91,7 +92,7 @@ fn basic() -> Shape {
 const REPOSITORY: PathPattern = PathPattern::GitSmartHttp { min: 2, max: 2 };
 
 /// Keys, tokens and logins; then secrets, hooks and collaborators, which are no credentials but lasting access.
-const OPERATIONS: [Operation; 36] = [
+const OPERATIONS: [Operation; 37] = [
     Operation::mint("github.runner", "POST", "**/actions/runners/registration-token|remove-token|generate-jitconfig"),
     Operation::mint("github.app-token", "POST", "app/installations/*/access_tokens"),
     Operation::mint("github.app", "POST", "app-manifests/*/conversions"),
@@ -107,7 +108,6 @@ const OPERATIONS: [Operation; 36] = [
     Operation::mint("github.token", "POST PUT", "authorizations/**"),
     Operation::mint("github.token", "POST", "admin/users/*/authorizations"),
     Operation::mint("github.token", "POST", "orgs/*/personal-access-token-requests/**"),
-    Operation::mint("github.token", "GET", "copilot_internal/**"),
     Operation::mint("github.login", "POST", "login/oauth/access_token"),
     Operation::mint("github.login", "POST", "login/device/**"),
     Operation::mint("github.secret", "PUT", "repos/*/*/actions|dependabot/secrets/*"),
@@ -122,10 +122,49 @@ const OPERATIONS: [Operation; 36] = [
     Operation::mint("github.collaborator", "PUT", "repos/*/*/collaborators/*"),
     Operation::mint("github.collaborator", "PUT", "orgs/*/outside_collaborators/*"),
     Operation::look("github.mcp", "GET POST", "mcp/**", tools).at("api.githubcopilot.com"),
-    Operation::look("registry-token", "GET POST", "token", registry_token).at("ghcr.io"),
+    Operation::look("registry-token", "GET POST", "token", registry_token).at(GHCR).derives(&REGISTRY),
+    Operation::read("github.copilot", "GET", "copilot_internal/**").derives(&COPILOT),
+    Operation::write("github.copilot", "POST PUT PATCH", "copilot_internal/**").derives(&COPILOT),
     Operation::body(BodyRule::Graphql, "graphql"),
     Operation::body(BodyRule::Graphql, "api/graphql"),
     Operation::query("github.markdown", "markdown"),
     Operation::query("github.markdown", "markdown/raw"),
     Operation::query("github.release-notes", "repos/*/*/releases/generate-notes"),
+];
+
+/// What the registry takes. GitHub does not say for how long.
+static REGISTRY: Derivation = Derivation {
+    kind: "ghcr",
+    tokens: &[derived("token", 3600, registry), derived("access_token", 3600, registry)],
+    required: true,
+    always: false,
+};
+
+/// What the model's hosts take; whatever else lies there is the account's settings.
+static COPILOT: Derivation =
+    Derivation { kind: "copilot", tokens: &[derived("token", 1800, copilot)], required: false, always: false };
+
+const fn derived(member: &'static str, seconds: u32, audience: fn(&Issuer<'_>) -> Vec<Rule>) -> Token {
+    Token { member, prefix: "", form: Form::Word, lifetime: Some(seconds), audience }
+}
+
+fn registry(_: &Issuer<'_>) -> Vec<Rule> {
+    Rows::derived(CredentialKind::Github).host(GHCR, PathPattern::under("/v2"), Shape::Bearer).rules
+}
+
+fn copilot(_: &Issuer<'_>) -> Vec<Rule> {
+    let rows = Rows::derived(CredentialKind::Github);
+    COPILOT_HOSTS.iter().fold(rows, |rows, host| rows.host(host, PathPattern::Any, Shape::Bearer)).rules
+}
+
+const GHCR: &str = "ghcr.io";
+const COPILOT_HOSTS: [&str; 8] = [
+    "api.githubcopilot.com",
+    "api.individual.githubcopilot.com",
+    "api.business.githubcopilot.com",
+    "api.enterprise.githubcopilot.com",
+    "proxy.individual.githubcopilot.com",
+    "proxy.business.githubcopilot.com",
+    "proxy.enterprise.githubcopilot.com",
+    "copilot-proxy.githubusercontent.com",
 ];

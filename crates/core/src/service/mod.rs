@@ -25,6 +25,7 @@ use crate::classify::Classification;
 use crate::config::{ServiceSettings, Settings, UserCredential};
 use crate::credential::CredentialKind;
 use crate::denial::ErrorShape;
+use crate::derived::Derivation;
 use crate::facts::Facts;
 use crate::host::{Host, HostPattern, Origin, Scheme};
 use crate::kubernetes as kubernetes_api;
@@ -105,6 +106,12 @@ pub fn error_shape(rule: &str) -> ErrorShape {
     }
 }
 
+/// The tokens that the answer to a request may hold.
+pub fn derivation(facts: &Facts<'_>, rules: &RuleSet) -> Option<&'static Derivation> {
+    let asked = Asked::of(facts);
+    sites(facts, rules).find_map(|(service, site)| service.operations.iter().find_map(|row| row.answers(&asked, &site)))
+}
+
 fn judge(facts: &Facts<'_>, rules: &RuleSet, which: fn(&Operation) -> bool) -> Option<Classification> {
     let asked = Asked::of(facts);
     let rows = |service: &'static Service| service.operations.iter().filter(move |operation| which(operation));
@@ -163,6 +170,11 @@ struct Rows {
 impl Rows {
     fn of(kind: CredentialKind, settings: &ServiceSettings) -> Self {
         Self { kind, extra: settings.extra_headers.as_slice().into(), rules: Vec::new() }
+    }
+
+    /// The audience of a derived token.
+    fn derived(kind: CredentialKind) -> Self {
+        Self::of(kind, &ServiceSettings::default())
     }
 
     /// A row for a host that is written in the code.

@@ -5,7 +5,9 @@ use crate::access::ReadException;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
 use crate::denial::ErrorShape;
+use crate::derived::{Derivation, Form, Issuer, Token};
 use crate::facts::Facts;
+use crate::host::HostPattern;
 use crate::local::{LocalAnswer, Wish};
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
@@ -37,16 +39,17 @@ fn root(path: &PathPattern) -> &str {
     }
 }
 
-const OPERATIONS: [Operation; 10] = [
+const OPERATIONS: [Operation; 11] = [
     // npm names the token it ends in the path; swapped, it would end the user's own.
     Operation::local("npm.logout", "DELETE", "**/-/user/token/*", LOGOUT).when(names_a_placeholder),
-    Operation::mint("npm.token", "POST", "**/-/npm/v1/tokens"),
-    Operation::mint("npm.token", "POST", "**/-/npm/v1/oidc/token/exchange/**"),
+    Operation::mint("npm.token", "POST", "**/-/npm/v1/tokens").derives(&TOKEN),
+    Operation::mint("npm.token", "POST", "**/-/npm/v1/oidc/token/exchange/**").derives(&TOKEN),
     Operation::mint("npm.login", "POST", "**/-/v1/login"),
     // Where a login in the browser has its end: the answer is the token.
-    Operation::mint("npm.login", "GET", "**/-/v1/done/**"),
-    Operation::mint("npm.login", "PUT", "**/-/user/org.couchdb.user:*/**"),
+    Operation::mint("npm.login", "GET", "**/-/v1/done/**").derives(&LOGIN),
+    Operation::mint("npm.login", "PUT", "**/-/user/org.couchdb.user:*/**").derives(&LOGIN),
     Operation::mint("npm.logout", "DELETE", "**/-/user/token/**"),
+    Operation::read("npm.tokens", "GET", "-/npm/v1/tokens/**").derives(&LISTING),
     audit("-/npm/v1/security/advisories/bulk"),
     audit("-/npm/v1/security/audits"),
     audit("-/npm/v1/security/audits/quick"),
@@ -60,4 +63,22 @@ fn names_a_placeholder(facts: &Facts<'_>) -> bool {
 
 const fn audit(path: &'static str) -> Operation {
     Operation::except(ReadException::NpmAudit, path)
+}
+
+/// Where making one is allowed, the session gets a placeholder for it all the same.
+static TOKEN: Derivation = Derivation { kind: "npm", tokens: &[token(Form::Word)], required: true, always: true };
+
+/// As long as the user has not confirmed it, a login answers without one.
+static LOGIN: Derivation = Derivation { kind: "npm", tokens: &[token(Form::Word)], required: false, always: true };
+
+static LISTING: Derivation = Derivation { kind: "npm", tokens: &[token(Form::Masked)], required: false, always: false };
+
+const fn token(form: Form) -> Token {
+    Token { member: "token", prefix: "", form, lifetime: None, audience: same_registry }
+}
+
+fn same_registry(issuer: &Issuer<'_>) -> Vec<Rule> {
+    let registry = issuer.path.split_once("/-/").map_or("", |(registry, _)| registry);
+    let (host, path) = (HostPattern::of(issuer.origin), PathPattern::under(registry));
+    Rows::derived(CredentialKind::Npm).pattern(&host, path, Shape::Bearer, InjectPolicy::Placeholder).rules
 }

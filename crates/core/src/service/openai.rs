@@ -5,6 +5,8 @@ use crate::access::ReadException;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
 use crate::denial::ErrorShape;
+use crate::derived::{Derivation, Form, Issuer, Token};
+use crate::host::HostPattern;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
@@ -31,8 +33,9 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
 
 const OPERATIONS: [Operation; 11] = [
     Operation::mint("openai.api-key", "POST", "v1/organization/**/api_keys|admin_api_keys|service_accounts"),
-    Operation::mint("openai.client-secret", "POST", "v1/realtime/client_secrets|sessions|transcription_sessions"),
     Operation::mint("openai.client-secret", "POST", "v1/chatkit/sessions"),
+    Operation::write("openai.realtime", "POST", "v1/realtime/client_secrets|sessions|transcription_sessions")
+        .derives(&REALTIME),
     inference("v1/responses"),
     inference("v1/responses/compact"),
     inference("v1/chat/completions"),
@@ -45,4 +48,23 @@ const OPERATIONS: [Operation; 11] = [
 
 const fn inference(path: &'static str) -> Operation {
     Operation::except(ReadException::ModelInference, path)
+}
+
+/// A secret for one conversation, which clients take for a key.
+static REALTIME: Derivation = Derivation {
+    kind: "openai",
+    tokens: &[ephemeral("value"), ephemeral("client_secret")],
+    required: true,
+    always: false,
+};
+
+const fn ephemeral(member: &'static str) -> Token {
+    Token { member, prefix: "ek_", form: Form::Word, lifetime: Some(600), audience: same_origin }
+}
+
+fn same_origin(issuer: &Issuer<'_>) -> Vec<Rule> {
+    let host = HostPattern::of(issuer.origin);
+    Rows::derived(CredentialKind::Openai)
+        .pattern(&host, PathPattern::under("/v1"), Shape::Openai, InjectPolicy::Placeholder)
+        .rules
 }

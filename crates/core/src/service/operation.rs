@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::access::ReadException;
 use crate::classify::{BodyRule, Classification, Classified, LoginRule, overrides_method};
+use crate::derived::Derivation;
 use crate::facts::Facts;
 use crate::local::LocalAnswer;
 
@@ -24,6 +25,7 @@ pub struct Operation {
     host: Option<&'static str>,
     socket: bool,
     condition: Option<fn(&Facts<'_>) -> bool>,
+    derivation: Option<&'static Derivation>,
 }
 
 /// What a request that fits a row does.
@@ -133,6 +135,12 @@ impl Operation {
         self
     }
 
+    /// What is asked for is a token; in whatever spelling, the answer is read for it.
+    pub(super) const fn derives(mut self, derivation: &'static Derivation) -> Self {
+        self.derivation = Some(derivation);
+        self
+    }
+
     /// Whether a request that fits is denied in both modes.
     pub fn mints(&self) -> bool {
         match self.effect {
@@ -158,8 +166,15 @@ impl Operation {
         holds.then(|| self.outcome(asked.facts))
     }
 
+    /// The tokens in the answer, if the request may be one that is answered with some.
+    pub(super) fn answers(&self, asked: &Asked<'_>, site: &Site<'_>) -> Option<&'static Derivation> {
+        let derivation = self.derivation?;
+        let method = asked.any_method || self.takes(asked.facts.method);
+        (method && self.is_at(asked.facts, site) && self.covers(asked, site.root, true)).then_some(derivation)
+    }
+
     const fn new(rule: &'static str, methods: &'static str, path: &'static str, effect: Effect) -> Self {
-        Self { rule, methods, path, effect, host: None, socket: false, condition: None }
+        Self { rule, methods, path, effect, host: None, socket: false, condition: None, derivation: None }
     }
 
     const fn refuses(&self) -> bool {

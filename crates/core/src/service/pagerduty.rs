@@ -5,6 +5,7 @@ use crate::classify::BodyRule;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
 use crate::denial::ErrorShape;
+use crate::derived::{Derivation, Form, Issuer, Token};
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
@@ -13,7 +14,7 @@ pub(super) const SERVICE: Service = Service {
     rules,
     operations: &OPERATIONS,
     root: whole_host,
-    other_hosts: &["events.pagerduty.com", "events.eu.pagerduty.com", "identity.pagerduty.com"],
+    other_hosts: &["events.pagerduty.com", "events.eu.pagerduty.com", IDENTITY],
     errors: ErrorShape::Pagerduty,
     settings: &["hosts", "region", "extra_headers"],
 };
@@ -40,7 +41,7 @@ const OPERATIONS: [Operation; 11] = [
     Operation::mint("pagerduty.webhook", "POST", "webhook_subscriptions"),
     Operation::mint("pagerduty.integration", "POST", "services/*/integrations"),
     Operation::mint("pagerduty.integration", "POST", "event_orchestrations/*/integrations/**"),
-    Operation::mint("pagerduty.oauth", "POST", "**/oauth/token").at("identity.pagerduty.com"),
+    Operation::mint("pagerduty.oauth", "POST", "**/oauth/token").at(IDENTITY).derives(&OAUTH),
     // Whatever is sent there may wake somebody.
     Operation::write("pagerduty.event", "*", "**").at("events.pagerduty.com"),
     Operation::write("pagerduty.event", "*", "**").at("events.eu.pagerduty.com"),
@@ -50,3 +51,27 @@ const OPERATIONS: [Operation; 11] = [
     Operation::query("pagerduty.query", "analytics/raw/**"),
     Operation::query("pagerduty.query", "schedules/preview"),
 ];
+
+static OAUTH: Derivation = Derivation {
+    kind: "pagerduty",
+    tokens: &[
+        Token { member: "access_token", prefix: "", form: Form::Word, lifetime: Some(3600), audience: api },
+        Token { member: "refresh_token", prefix: "", form: Form::Word, lifetime: None, audience: refresh },
+    ],
+    required: true,
+    always: true,
+};
+
+fn api(_: &Issuer<'_>) -> Vec<Rule> {
+    ["api.pagerduty.com", "api.eu.pagerduty.com"]
+        .iter()
+        .fold(Rows::derived(CredentialKind::Pagerduty), |rows, host| rows.host(host, PathPattern::Any, Shape::Bearer))
+        .rules
+}
+
+fn refresh(_: &Issuer<'_>) -> Vec<Rule> {
+    let shape = Shape::Body { field: "refresh_token".into(), user: None };
+    Rows::derived(CredentialKind::Pagerduty).host(IDENTITY, PathPattern::Any, shape).rules
+}
+
+const IDENTITY: &str = "identity.pagerduty.com";

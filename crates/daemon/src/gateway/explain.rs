@@ -77,6 +77,7 @@ fn about(session: &Session, origin: &Origin) -> Explanation {
         surface: None,
         auth_injected: false,
         injection: String::new(),
+        answer: None,
         class: String::new(),
         session: session.name.to_string(),
         access_mode: session.mode.to_string(),

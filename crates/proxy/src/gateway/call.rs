@@ -7,7 +7,7 @@ use clauderon_core::classify::Classified;
 use clauderon_core::config::SecretAccess;
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
-use clauderon_core::inject::{self, Injected, Plan};
+use clauderon_core::inject::{Injected, Plan};
 use clauderon_core::kubernetes::{self, ApiRequest, Shown};
 use clauderon_core::policy::decide;
 use clauderon_core::session::Session;
@@ -123,7 +123,7 @@ impl Sending<'_> {
         let facts = Facts::of(&parts, &cluster.origin, self.upgrade.is_some());
         let permit = decide(&facts, self.class, session, &cluster.rules, policy)?;
         self.exchange.permitted(&permit);
-        let plan = inject::plan(permit, &parts, session, &snapshot.placeholders)?;
+        let plan = call.proxy.derived.plan(permit, &parts, None, session, &snapshot.placeholders)?;
         let (injected, scrub) = self.fill(cluster, plan, parts)?;
         self.note(cluster, &injected, scrub.as_ref());
         self.exchange.begin_once()?;
@@ -161,7 +161,7 @@ impl Sending<'_> {
         if plan.credential().is_some() {
             scrub::narrow_codings(&mut parts.headers);
         }
-        let injected = plan.apply(parts, secret)?;
+        let injected = plan.apply(parts, None, secret)?;
         let scrub = injected.rule().map(|rule| Scrub::new(self.seat.echoes(rule, secret), head_only));
         scrub.iter().for_each(|scrub| self.call.interim.scrub_with(scrub));
         Ok((injected, scrub))

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use clauderon_core::denial::{Denial, DenialCode};
+use clauderon_core::derived::DerivedToken;
 use clauderon_core::host::Origin;
 use clauderon_core::scrub::{Echoes, Scrubber};
 use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, Entry};
@@ -31,6 +32,8 @@ pub(crate) use whole::whole;
 #[derive(Clone)]
 pub(crate) struct Scrub {
     echoes: Arc<Echoes>,
+    /// The forms of the credential behind it.
+    base: Option<Arc<Echoes>>,
     redactions: Arc<AtomicU64>,
     /// The request asked for no body (HEAD).
     head_only: bool,
@@ -39,12 +42,28 @@ pub(crate) struct Scrub {
 impl Scrub {
     /// For a request that carried the secret whose `echoes` these are, and asked for a head only or for a body too.
     pub(crate) fn new(echoes: Arc<Echoes>, head_only: bool) -> Self {
-        Self { echoes, redactions: Arc::default(), head_only }
+        let base = Some(echoes.clone());
+        Self { echoes, base, redactions: Arc::default(), head_only }
+    }
+
+    /// For a request that carried a derived token.
+    pub(crate) fn of_derived(token: &DerivedToken, head_only: bool) -> Self {
+        Self { base: token.base().cloned(), ..Self::new(token.echoes(), head_only) }
+    }
+
+    /// For a request that carried nothing; it only counts.
+    pub(crate) fn of_nothing() -> Self {
+        Self { base: None, ..Self::new(Arc::new(Echoes::new("", "")), false) }
+    }
+
+    /// The forms of the credential that went out, or from which what went out was made.
+    pub(crate) fn base(&self) -> Option<&Arc<Echoes>> {
+        self.base.as_ref()
     }
 
     /// The same, with these `echoes` from now on; the count goes on.
     pub(crate) fn with_echoes(&self, echoes: Arc<Echoes>) -> Self {
-        Self { echoes, redactions: self.redactions.clone(), head_only: self.head_only }
+        Self { base: Some(echoes.clone()), echoes, ..self.clone() }
     }
 
     /// How often the secret was taken out so far.
@@ -127,13 +146,15 @@ impl Scrub {
         Scrubber::new(self.echoes.clone())
     }
 
-    fn text(&self, text: &[u8]) -> Option<Bytes> {
+    /// A whole text without the secret; `None` if that is not in it.
+    pub(crate) fn text(&self, text: &[u8]) -> Option<Bytes> {
         let (clean, redactions) = self.echoes.scrub(text)?;
         self.count(redactions);
         Some(clean)
     }
 
-    fn count(&self, redactions: u64) {
+    /// Notes that so many secrets were taken out.
+    pub(crate) fn count(&self, redactions: u64) {
         if redactions > 0 {
             self.redactions.fetch_add(redactions, Ordering::Relaxed);
         }
@@ -142,7 +163,7 @@ impl Scrub {
 
 /// The fields of an answer whose content codings are removed on the way (RFC 9110 §§ 7.7, 8.8.1): what is told of the encoded
 /// bytes no longer holds.
-fn becomes_identity(headers: &mut HeaderMap) {
+pub(crate) fn becomes_identity(headers: &mut HeaderMap) {
     for name in [CONTENT_ENCODING, CONTENT_LENGTH, ACCEPT_RANGES].iter().chain(&DIGESTS) {
         headers.remove(name);
     }

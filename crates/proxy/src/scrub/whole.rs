@@ -1,4 +1,4 @@
-//! An answer for the daemon's own use, read whole.
+//! An answer read whole: for the daemon's own use, or because nothing of it may pass before all of it is known.
 
 use std::future::poll_fn;
 use std::pin::Pin;
