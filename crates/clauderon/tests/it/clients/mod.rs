@@ -11,3 +11,4 @@ mod lfs;
 mod npm;
 mod sandboxed;
 mod sentry;
+mod skopeo;
