@@ -36,7 +36,9 @@ async fn a_refused_request_with_a_misplaced_placeholder_is_an_alarm() {
         }
     }
     assert_eq!((github.log().count(), other.log().count()), (0, 0));
-    rig.audit_path("/collect").await;
+    // Records are written in order, so the last one is there when all are.
+    rig.audit_line("the last refusal", |line| line.text("reason") == "minting" && line.text("protocol") == "HTTP/2")
+        .await;
     let listed = rig.cli(["list", "--json"]).succeed().await.json();
     let review = listed.as_array().unwrap().iter().find(|session| session["name"] == "review").unwrap().clone();
     assert_eq!((&review["alarms"], &review["denials"]), (&6.into(), &10.into()));
