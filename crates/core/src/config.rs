@@ -26,6 +26,7 @@ use crate::access::ReadException;
 pub use crate::cidr::Cidr;
 use crate::credential::CredentialName;
 use crate::host::{Host, HostPattern, Origin};
+use crate::path::PathPattern;
 use crate::rule::InjectPolicy;
 use crate::secret::Secret;
 
@@ -224,6 +225,23 @@ pub struct UserCredential {
     pub inject: InjectPolicy,
     /// The variable that holds the placeholder inside sessions.
     pub session_env: Option<String>,
+    /// What else is said of where it goes.
+    pub reach: Reach,
+}
+
+/// The keys of a `[[credential]]` that few need.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The path above everything it goes to; `None` is the whole host.
+    pub path: Option<PathPattern>,
+    /// Whether a placeholder in `Authorization: Bearer` is taken too.
+    pub bearer: bool,
+    /// Where it opens git over HTTPS.
+    pub git_hosts: Vec<HostPattern>,
+    /// The user name that goes with it there.
+    pub git_user: Option<String>,
+    /// Further variables that hold the placeholder inside sessions.
+    pub more_session_env: Vec<String>,
 }
 
 /// Limits on what one client may make the proxy hold.

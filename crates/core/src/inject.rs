@@ -238,6 +238,10 @@ impl Change {
                 let message = format!("the placeholder for `{name}` stands in a body that can be read in several ways");
                 Denial::new(DenialCode::MalformedRequest, message).hint("send each field once, as JSON or as a form")
             }
+            Fault::NoSecond => self.denial(
+                format!("the secret of `{name}` is one key, and two are wanted"),
+                "write both as `first:second`",
+            ),
             Fault::BadTarget => {
                 self.denial(format!("the secret of `{name}` does not fit into the URL"), "shorten the URL")
             }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::encodings::{self, Form};
 use crate::placeholder::{self, TokenKind};
-use crate::rule::Rule;
+use crate::rule::{Rule, Shape};
 use crate::secret::Secret;
 use crate::session::SessionId;
 
@@ -45,6 +45,11 @@ impl Echoes {
             match (&rule.shape, whole.split_once(':')) {
                 // The user that such a secret brings along is no secret, and may come back without it.
                 (shape, Some((_user, token))) if shape.splits_user() => encodings::forms(token, &placeholder),
+                (Shape::Pair { .. }, Some((first, second))) => {
+                    let mut both = encodings::forms(first, &placeholder);
+                    both.extend(encodings::forms(second, &placeholder));
+                    both
+                }
                 _ => encodings::forms(whole, &placeholder),
             }
         };

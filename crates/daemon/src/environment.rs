@@ -172,12 +172,17 @@ fn placeholder_variables(grounds: &Grounds<'_>) -> Vec<(String, String)> {
 
 fn session_env_names(settings: &Settings, credential: &CredentialName) -> Vec<String> {
     if let Some(defined) = settings.credentials.iter().find(|defined| defined.name == *credential) {
-        return defined.session_env.iter().cloned().collect();
+        return defined.session_env.iter().chain(&defined.reach.more_session_env).cloned().collect();
     }
     let kind = CredentialKind::ALL.into_iter().find(|kind| kind.names().name == credential.as_str());
     let names = kind.map(|kind| owned(kind.names().session_env)).unwrap_or_default();
     // Only an extra's can be taken.
-    let taken = |name: &String| settings.credentials.iter().any(|defined| defined.session_env.as_ref() == Some(name));
+    let taken = |name: &String| {
+        settings
+            .credentials
+            .iter()
+            .any(|defined| defined.session_env.as_ref() == Some(name) || defined.reach.more_session_env.contains(name))
+    };
     names.into_iter().filter(|name| !taken(name)).collect()
 }
 
@@ -187,9 +192,11 @@ fn removed_names(settings: &Settings) -> Vec<String> {
         let names = kind.names();
         std::iter::once(names.env).chain(names.session_env.iter().copied())
     });
-    let defined = settings.credentials.iter().flat_map(|defined| [&defined.env, &defined.session_env]);
+    let defined = settings.credentials.iter();
+    let more = defined.clone().flat_map(|defined| &defined.reach.more_session_env).cloned();
+    let defined = defined.flat_map(|defined| [&defined.env, &defined.session_env]);
     let mut names = owned(REMOVED_NAMES);
-    names.extend(built_in.map(str::to_owned).chain(defined.flatten().cloned()));
+    names.extend(built_in.map(str::to_owned).chain(defined.flatten().cloned()).chain(more));
     names.sort_unstable();
     names.dedup();
     names

@@ -4,8 +4,9 @@ use http::{HeaderName, HeaderValue};
 
 use super::document::{Parsed, Table};
 use super::values::{self, Places};
-use super::{Settings, UserCredential};
+use super::{Reach, Settings, UserCredential};
 use crate::credential::{CredentialKind, CredentialName};
+use crate::path::{CanonicalPath, PathPattern};
 use crate::rule::{InjectPolicy, Shape};
 
 /// The names that `[[credential]]` tables give, so that other tables can refer to them.
@@ -32,9 +33,33 @@ pub(super) fn read(
     let shape = shape(table);
     let inject = table.string("inject", inject).unwrap_or_default();
     let session_env = table.string("session_env", |text| session_variable(text, earlier));
+    let reach = reach(table, earlier);
     let name = name?;
     check_sources(table, &name, settings);
-    Some(UserCredential { name, env, file, op, hosts: hosts?, shape: shape?, inject, session_env })
+    Some(UserCredential { name, env, file, op, hosts: hosts?, shape: shape?, inject, session_env, reach })
+}
+
+fn reach(table: &mut Table<'_, '_>, earlier: &[UserCredential]) -> Reach {
+    let reach = Reach {
+        path: table.string("path", path),
+        bearer: table.boolean("bearer").unwrap_or_default(),
+        git_hosts: table.strings("git_hosts", values::host_pattern).unwrap_or_default(),
+        git_user: table.string("git_user", values::user_name),
+        more_session_env: table.strings("more_session_env", |text| session_variable(text, earlier)).unwrap_or_default(),
+    };
+    if reach.git_user.is_some() && reach.git_hosts.is_empty() {
+        table.error("git_user", "say where git is: git_hosts = [\"git.example.com\"]");
+    }
+    if !reach.git_hosts.is_empty() && reach.git_user.is_none() {
+        table.error("git_hosts", "say which user name goes with the token: git_user = \"oauth2\"");
+    }
+    reach
+}
+
+fn path(text: &str) -> Parsed<PathPattern> {
+    let text = text.trim();
+    let plain = CanonicalPath::parse(text).is_ok() && !text.contains('%');
+    plain.then(|| PathPattern::under(text)).ok_or_else(|| "must be a plain path such as \"/api/v1\"".to_owned())
 }
 
 fn required<T>(table: &mut Table<'_, '_>, key: &'static str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<T> {
@@ -69,9 +94,12 @@ fn shape(table: &mut Table<'_, '_>) -> Option<Shape> {
     if let [first, second, ..] = given[..] {
         table.error(
             second,
-            format!("only one of `header`, `query`, `basic_user` and `cookie` may be given, and `{first}` is"),
+            format!(
+                "only one of `header`, `query`, `basic_user`, `cookie` and `headers` may be given, and `{first}` is"
+            ),
         );
     }
+    let pair = table.strings("headers", header);
     let header = table.string("header", header);
     let query = table.string("query", |text| token(text, "a query parameter"));
     let basic = table.string("basic_user", values::user_name);
@@ -79,12 +107,19 @@ fn shape(table: &mut Table<'_, '_>) -> Option<Shape> {
     let (prefix, suffix) = table.string("format", format).unwrap_or_default();
     let bare = prefix.is_empty() && suffix.is_empty();
     match given.first().copied() {
-        Some("query" | "basic_user" | "cookie") if !bare => {
+        Some("query" | "basic_user" | "cookie" | "headers") if !bare => {
             table.error("format", "only a header has one: elsewhere the credential stands alone");
             None
         }
         Some("query") => query.map(|key| Shape::Query { key: key.into() }),
         Some("basic_user") => basic.map(|user| Shape::Basic { user: user.into() }),
+        Some("headers") => {
+            let pair = pair.and_then(|pair| <[HeaderName; 2]>::try_from(pair).ok());
+            if pair.is_none() {
+                table.error("headers", "must be two headers, for a secret `first:second`");
+            }
+            pair.map(|names| Shape::Pair { names })
+        }
         Some("cookie") => cookie.map(|name| Shape::Cookie { name: name.into() }),
         Some(_) => header.map(|name| Shape::Header { name, prefix: prefix.into(), suffix: suffix.into() }),
         None => Some(Shape::Header { name: http::header::AUTHORIZATION, prefix: prefix.into(), suffix: suffix.into() }),
@@ -151,7 +186,7 @@ fn own_names() -> impl Iterator<Item = CredentialKind> {
     CredentialKind::ALL.into_iter().filter(|kind| !kind.is_extra())
 }
 
-const SURFACES: [&str; 4] = ["header", "query", "basic_user", "cookie"];
+const SURFACES: [&str; 5] = ["header", "query", "basic_user", "cookie", "headers"];
 const TOKEN: &str = "{token}";
 
 /// Fields that say where a message goes or where it ends; a secret there would break the request or leave it.

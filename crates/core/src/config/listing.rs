@@ -171,10 +171,15 @@ impl Listing<'_> {
             ("file", file),
             ("op", credential.op.as_ref().map(quoted)),
             ("hosts", Some(list(&credential.hosts))),
-            (surface, Some(quoted(place))),
+            (surface, Some(place)),
             ("format", format_text(&credential.shape).map(quoted)),
             ("inject", Some(quoted(inject))),
             ("session_env", credential.session_env.as_ref().map(quoted)),
+            ("path", credential.reach.path.as_ref().map(|path| quoted(path.to_string().trim_end_matches("/*")))),
+            ("bearer", credential.reach.bearer.then(|| true.to_string())),
+            ("git_hosts", some(&credential.reach.git_hosts)),
+            ("git_user", credential.reach.git_user.as_ref().map(quoted)),
+            ("more_session_env", some(&credential.reach.more_session_env)),
         ];
         for (name, value) in values.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             self.add(&format!("credential[{at}].{name}"), value);
@@ -191,16 +196,21 @@ impl Listing<'_> {
     }
 }
 
-fn surface(shape: &Shape) -> (&'static str, &str) {
+fn some<T: Display>(items: &[T]) -> Option<String> {
+    (!items.is_empty()).then(|| list(items))
+}
+
+fn surface(shape: &Shape) -> (&'static str, String) {
     match shape {
-        Shape::Header { name, .. } => ("header", name.as_str()),
-        Shape::Query { key } => ("query", key),
-        Shape::Body { field, .. } => ("body", field),
-        Shape::Cookie { name } => ("cookie", name),
-        Shape::Basic { user } => ("basic_user", user),
-        Shape::RegistryBasic { user } => ("basic_user", user.as_deref().unwrap_or_default()),
-        Shape::GoogleKey => ("header", "x-goog-api-key"),
-        Shape::Bearer | Shape::Openai | Shape::PagerdutyToken | Shape::Anthropic => ("header", "authorization"),
+        Shape::Header { name, .. } => ("header", quoted(name)),
+        Shape::Query { key } => ("query", quoted(key)),
+        Shape::Body { field, .. } => ("body", quoted(field)),
+        Shape::Cookie { name } => ("cookie", quoted(name)),
+        Shape::Basic { user } => ("basic_user", quoted(user)),
+        Shape::RegistryBasic { user } => ("basic_user", quoted(user.as_deref().unwrap_or_default())),
+        Shape::Pair { names } => ("headers", list(names)),
+        Shape::GoogleKey => ("header", quoted("x-goog-api-key")),
+        Shape::Bearer | Shape::Openai | Shape::PagerdutyToken | Shape::Anthropic => ("header", quoted("authorization")),
     }
 }
 

@@ -117,6 +117,7 @@ pub(super) fn carries_credential(parts: &Parts, shape: &Shape) -> bool {
         | Shape::Basic { .. }
         | Shape::RegistryBasic { .. }
         | Shape::Anthropic
+        | Shape::Pair { .. }
         | Shape::Header { .. } => fields(shape).any(|name| has(&name)),
     }
 }
@@ -292,6 +293,7 @@ fn fields(shape: &Shape) -> impl Iterator<Item = HeaderName> + use<> {
         Shape::Anthropic => (Some(AUTHORIZATION), Some(super::render::X_API_KEY)),
         Shape::GoogleKey => (Some(AUTHORIZATION), Some(super::render::X_GOOG_API_KEY)),
         Shape::Header { name, .. } => (Some(name.clone()), None),
+        Shape::Pair { names: [first, second] } => (Some(first.clone()), Some(second.clone())),
         Shape::Cookie { .. } => (Some(COOKIE), None),
         Shape::Query { .. } | Shape::Body { .. } => (None, None),
     };

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::classify::classify;
-use crate::config::{PolicySettings, ServiceSettings, Settings, UserCredential};
+use crate::config::{PolicySettings, Reach, ServiceSettings, Settings, UserCredential};
 use crate::credential::CredentialKind;
 use crate::derived::DerivedTable;
 use crate::facts::Facts;
@@ -152,6 +152,7 @@ fn user(named: &str, host: &str, shape: Shape) -> UserCredential {
         shape,
         inject: InjectPolicy::Auto,
         session_env: None,
+        reach: Reach::default(),
     }
 }
 

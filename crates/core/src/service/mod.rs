@@ -147,18 +147,42 @@ fn whole_host(_: &PathPattern) -> &str {
     ""
 }
 
-fn user_rules(credential: &UserCredential) -> impl Iterator<Item = Rule> {
-    credential.hosts.iter().map(|host| Rule {
+/// Git comes first: where it and the API share a host, its paths take nothing else.
+fn user_rules(credential: &UserCredential) -> Vec<Rule> {
+    let UserCredential { hosts, reach, .. } = credential;
+    let path = reach.path.clone().unwrap_or(PathPattern::Any);
+    let git = reach.git_user.as_deref().map(|user| Shape::Basic { user: user.into() });
+    let row = |hosts: &[HostPattern], path: &PathPattern, shape: Shape, inject| -> Vec<Rule> {
+        hosts.iter().map(|host| user_rule(credential, host, (path.clone(), shape.clone(), inject))).collect()
+    };
+    let mut rules =
+        git.map(|shape| row(&reach.git_hosts, &ANY_REPOSITORY, shape, credential.inject)).unwrap_or_default();
+    rules.extend(row(hosts, &path, credential.shape.clone(), credential.inject));
+    if reach.bearer {
+        rules.extend(row(hosts, &path, Shape::Bearer, InjectPolicy::Placeholder));
+    }
+    rules
+}
+
+fn user_rule(
+    credential: &UserCredential,
+    host: &HostPattern,
+    (path, shape, inject): (PathPattern, Shape, InjectPolicy),
+) -> Rule {
+    Rule {
         service: credential.name.as_str().into(),
         credential: credential.name.clone(),
         host: host.clone(),
-        path: PathPattern::Any,
-        shape: credential.shape.clone(),
-        inject: credential.inject,
+        path,
+        shape,
+        inject,
         extra: Arc::default(),
         label: OnceLock::new(),
-    })
+    }
 }
+
+/// Groups within groups are as deep as anybody has them.
+const ANY_REPOSITORY: PathPattern = PathPattern::GitSmartHttp { min: 1, max: 20 };
 
 /// The rows of one service.
 struct Rows {
