@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clauderon_core::catalogue::READY;
 
 use crate::examples;
 
@@ -321,6 +323,32 @@ pub(crate) enum ConfigCommand {
     Check(Format),
     /// Write a commented `proxy.toml`; never overwrites one
     Init,
+    /// Add a ready entry for a service's credential to `proxy.toml`
+    #[command(before_long_help = examples::CONFIG_ADD)]
+    Add(ConfigAdd),
+}
+
+/// `config add`.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigAdd {
+    /// The service; `--list` shows all
+    #[arg(required_unless_present = "list", value_parser = service_names())]
+    pub(crate) name: Option<String>,
+    /// Show the services there are entries for
+    #[arg(long, conflicts_with_all = ["name", "host", "user"])]
+    pub(crate) list: bool,
+    /// Where the token goes, instead of the service's own host; repeatable
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Vec<String>,
+    /// The account that the token belongs to, for services that want its name beside it
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+fn service_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(READY.iter().map(|ready| PossibleValue::new(ready.name).help(ready.title)))
 }
 
 /// `audit`.

@@ -127,6 +127,14 @@ Examples:
   clauderon config check                           check it without starting anything
 ";
 
+pub(crate) const CONFIG_ADD: &str = "\
+Examples:
+  clauderon config add --list
+  clauderon config add linear                      then put the token where it says
+  clauderon config add gitlab --host git.example.com
+  clauderon config add bitbucket --user ann
+";
+
 pub(crate) const CONFIG_CREDENTIALS: &str = "\
 Examples:
   clauderon config credentials

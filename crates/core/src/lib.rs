@@ -19,6 +19,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod catalogue;
 pub mod cidr;
 pub mod classify;
 pub mod config;

@@ -19,6 +19,8 @@ use crate::error::{CliError, Doing, FAILURE, OK, Result, USAGE};
 use crate::output::{self, Table, Tone};
 use crate::reach;
 
+mod add;
+
 pub(crate) async fn run(command: ConfigCommand) -> Result<u8> {
     match command {
         ConfigCommand::Credentials(args) => credentials(args).await,
@@ -26,6 +28,7 @@ pub(crate) async fn run(command: ConfigCommand) -> Result<u8> {
         ConfigCommand::Paths(format) => paths(format),
         ConfigCommand::Check(format) => check(format),
         ConfigCommand::Init => init(),
+        ConfigCommand::Add(args) => add::run(&args),
     }
 }
 

@@ -4,6 +4,7 @@
 mod alarms;
 mod attach;
 mod audit;
+mod catalogue;
 mod cli;
 mod clients;
 mod crash;

@@ -21,6 +21,7 @@ use http::{HeaderName, HeaderValue};
 
 pub use self::operation::Operation;
 use self::operation::{Asked, Site};
+use crate::catalogue;
 use crate::classify::Classification;
 use crate::config::{ServiceSettings, Settings, UserCredential};
 use crate::credential::CredentialKind;
@@ -85,7 +86,7 @@ pub fn kept_in(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classification> {
 
 /// The class a service gives any other request to one of its origins.
 pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classification> {
-    judge(facts, rules, |operation| !operation.keeps_in())
+    judge(facts, rules, |operation| !operation.keeps_in()).or_else(|| catalogue::graphql(facts))
 }
 
 /// The name of every minting operation, as `allow_minting` takes it.
