@@ -68,6 +68,9 @@ async fn a_refresh_and_a_revocation_by_the_agent_never_leave() {
         assert_eq!(post_json(&agent, "console.anthropic.com", "/v1/oauth/revoke", &revoke).await.status, 200);
     }
     assert_eq!((claude.log().count(), console.log().count()), (0, 0));
+    let explained =
+        rig.cli(["explain", "POST", "https://platform.claude.com/v1/oauth/token", "--json"]).succeed().await.json();
+    assert_eq!((&explained["class"], &explained["auth_injected"]), (&"answered-here".into(), &false.into()));
     let line = rig.audit_line("a refresh", |line| line.text("path") == "/v1/oauth/token").await;
     assert_eq!(
         (line.text("reason"), line.text("rule"), line.get("allowed")),
@@ -294,6 +297,60 @@ async fn a_token_endpoint_that_lies_is_an_error_and_its_words_reach_nobody() {
         assert!(shown.contains(said), "{shown}");
         rig.assert_no_secret();
     }
+}
+
+#[tokio::test]
+async fn tokens_that_end_at_once_are_not_renewed_for_every_request() {
+    let jwt = |exp: i64| {
+        format!(
+            "eyJhbGciOiJSUzI1NiJ9.{}.TheRealSignature{exp}",
+            URL_SAFE_NO_PAD.encode(json!({"exp": exp}).to_string())
+        )
+    };
+    for (exp, expected) in [(1_000, 503), (time_now() + 100, 200)] {
+        let body = json!({"access_token": jwt(exp), "refresh_token": "rt_TheNewOneNobodyMaySee"}).to_string();
+        let answer = move |call: Call| {
+            let body = body.clone();
+            async move {
+                call.collect().await;
+                ok(body)
+            }
+        };
+        let auth = Origin::https("auth.openai.com").route("/oauth/token", answer).start().await;
+        let chatgpt = Origin::https("chatgpt.com").reply("/*", "{}").start().await;
+        let rig = rig().guards(&jwt(exp)).guards("rt_TheNewOneNobodyMaySee");
+        let tokens = json!({"access_token": jwt(900), "refresh_token": "rt_TheOldOneNobodyMaySee"});
+        write_private(&rig.outside().join(".codex/auth.json"), &json!({"tokens": tokens}).to_string());
+        let rig = rig.origin(&auth).origin(&chatgpt).start().await;
+        rig.create("one", &[]).await;
+        let home = rig.session_env("one").await["CODEX_HOME"].clone();
+        let own: Value = serde_json::from_slice(&std::fs::read(Path::new(&home).join("auth.json")).unwrap()).unwrap();
+        let bearer = format!("Bearer {}", own["tokens"]["access_token"].as_str().unwrap());
+        for _ in 0..3 {
+            let request = Request::get("/backend-api/me").header("authorization", &bearer).body(body::empty()).unwrap();
+            let answered = rig.agent("one").await.h1("chatgpt.com").await.fetch(request).await;
+            assert_eq!(answered.status.as_u16(), expected, "{}", answered.text());
+        }
+        assert_eq!(auth.log().count(), 1);
+        rig.assert_no_secret();
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_no_renewal_mends_stays_the_origins() {
+    let answer = |call: Call| async move {
+        call.collect().await;
+        status(StatusCode::INTERNAL_SERVER_ERROR, "out of order")
+    };
+    let tokens = Origin::https("platform.claude.com").route("/v1/oauth/token", answer).start().await;
+    let api = api().await;
+    let rig = logged_in(OLD, OLD_REFRESH, IN_2100).origin(&tokens).origin(&api).start().await;
+    for _ in 0..3 {
+        assert_eq!(rig.anonymous().get("https://api.anthropic.com/v1/models").await.status, 401);
+    }
+    assert_eq!(tokens.log().count(), 1);
+    assert!(rig.cli(["config", "credentials"]).succeed().await.all().contains("answered 500"));
+    rig.assert_no_secret();
 }
 
 #[tokio::test]

@@ -104,7 +104,8 @@ impl Tokens {
         set(names.refresh, self.refresh.as_ref().map(|token| json!(token.expose())));
         match keeper {
             Keeper::Claude => {
-                set("expiresAt", self.expires_in.map(|life| json!((now.unix_timestamp() + life) * 1000)));
+                let life = self.expires_in.unwrap_or(UNSAID_LIFE);
+                set("expiresAt", Some(json!((now.unix_timestamp() + life) * 1000)));
                 set("scopes", self.scope.as_ref().map(|scope| scope.split_whitespace().collect()));
             }
             Keeper::Codex => {
@@ -220,5 +221,7 @@ const CODEX_CLAIMS: [&str; 3] = ["chatgpt_account_id", "chatgpt_plan_type", "cha
 const MAX_WORD: usize = 64;
 /// How long Codex itself trusts an access token that does not say.
 const CODEX_LIFE: i64 = 8 * 86_400;
+/// What a token endpoint that says nothing may be trusted to mean.
+const UNSAID_LIFE: i64 = 3600;
 /// A century; more is no number of seconds.
 const MAX_LIFE: i64 = 100 * 365 * 86_400;

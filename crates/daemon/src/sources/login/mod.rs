@@ -219,8 +219,7 @@ impl Held {
 
     /// The token as far as it can still go out, else why not.
     fn usable(&self, keeper: Keeper) -> Resolved {
-        let is_refused = self.is_refused();
-        if !is_refused && !self.is_over() {
+        if !self.is_over() {
             return Ok(Arc::clone(&self.login.access));
         }
         Err(self.failure.as_ref().map_or_else(|| over(keeper), |failure| failure.message.clone()))
@@ -232,7 +231,9 @@ impl Held {
 
     /// Whether the token can go out as it is.
     fn is_good(&self) -> bool {
-        let is_due = self.ends_within(MARGIN) && self.login.refresh.is_some();
+        // A token that never lives longer than the margin must not be renewed for every request.
+        let is_fresh = self.renewed.is_some_and(|renewed| renewed.elapsed() < MARGIN);
+        let is_due = !is_fresh && self.ends_within(MARGIN) && self.login.refresh.is_some();
         !(is_due || self.is_refused() || self.is_over())
     }
 

@@ -31,6 +31,8 @@ pub(super) async fn renew(shared: &Shared, keeper: Keeper) -> Resolved {
             tracing::warn!("the login of {keeper:?} is not renewed: {}", failure.message);
             if let Some(held) = shared.held().get_mut(&keeper).filter(|_| is_still_there) {
                 held.failure = Some(failure);
+                // It is all there is: as long as it has not ended, the origin may say itself what it thinks of it.
+                held.refused = None;
             }
         }
     }
@@ -94,7 +96,8 @@ fn keep(shared: &Shared, keeper: Keeper, spent: &Arc<Login>, refresh: &Secret, t
     held.refused = None;
     held.renewed = Some(Instant::now());
     held.superseded = written.is_err().then(|| Arc::clone(spent));
-    held.failure = written.err().map(|error| unwritten(&path, &error));
+    let ended = || held.is_over().then(|| Failure::passing("the new access token has ended already"));
+    held.failure = written.err().map(|error| unwritten(&path, &error)).or_else(ended);
     Ok(())
 }
 
