@@ -14,7 +14,7 @@ use clauderon_proxy::SessionCounters;
 use clauderon_proxy::snapshot::{Sessions, Snapshot};
 use clauderon_proxy::tls::client::UpstreamTls;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
 
 use super::SessionError;
 use crate::store::StoredSession;
@@ -88,6 +88,20 @@ pub(crate) fn info(kept: &StoredSession, base: Option<String>, counters: Session
 }
 
 fn rfc3339(ms: i64) -> String {
+    // Always three digits: what is sorted as text then stands in the order of time.
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok();
-    moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_default()
+    moment.and_then(|moment| moment.format(format).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_milliseconds_whatever_they_are() {
+        for (ms, text) in [(0, "1970-01-01T00:00:00.000Z"), (1_700_000_000_120, "2023-11-14T22:13:20.120Z")] {
+            assert_eq!(rfc3339(ms), text);
+        }
+    }
 }
