@@ -89,15 +89,26 @@ impl Daemon {
     pub(crate) async fn until_told(self, mut signals: Signals) {
         signals.next().await;
         tracing::info!("stopping: requests under way may finish");
-        tokio::select! {
-            _ = self.stop() => {}
-            () = signals.next() => tracing::warn!("stopped at once"),
-        }
+        self.stop_unless(signals.next()).await;
     }
 
     /// Takes no more requests, lets those under way finish for a while, and completes the audit log.
     pub async fn stop(self) -> Stopped {
-        let drained = self.signal.drain(DRAIN_LIMIT).await;
+        self.stop_unless(std::future::pending()).await
+    }
+
+    /// As [`Daemon::stop`]; `hurry` ends the waiting.
+    async fn stop_unless(self, hurry: impl Future<Output = ()>) -> Stopped {
+        let drained = tokio::select! {
+            drained = self.signal.drain(DRAIN_LIMIT) => drained,
+            () = hurry => false,
+        };
+        if !drained {
+            tracing::warn!("requests under way are cut off");
+            self.control.supervisor.cut();
+            // Their lines are in the log before it is closed.
+            self.signal.drain(CUT_LIMIT).await;
+        }
         self.control.supervisor.close();
         if let Err(error) = self.audit.close().await {
             tracing::error!("{error}");
@@ -270,3 +281,5 @@ fn name_what_waits(started_with: &Settings, new: &Settings) {
 
 /// Long enough for an answer, short enough for a service manager.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// What is cut off has nothing to wait for; a busy machine may need a moment.
+const CUT_LIMIT: Duration = Duration::from_secs(2);

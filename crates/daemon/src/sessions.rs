@@ -35,6 +35,7 @@ use crate::store::{Status, Store, StoredSession};
 mod error;
 mod lifecycle;
 mod naming;
+pub(crate) mod output;
 mod plan;
 mod repository;
 mod sandboxed;

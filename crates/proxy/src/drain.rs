@@ -23,8 +23,8 @@ pub fn channel() -> (Signal, Drain) {
 }
 
 impl Signal {
-    /// Stops everyone, waiting at most `limit`; returns whether all had finished.
-    pub async fn drain(self, limit: Duration) -> bool {
+    /// Stops everyone, waiting at most `limit`; returns whether all had finished. Can be waited for again.
+    pub async fn drain(&self, limit: Duration) -> bool {
         self.0.stopping.cancel();
         self.0.tasks.close();
         tokio::time::timeout(limit, self.0.tasks.wait()).await.is_ok()

@@ -220,7 +220,9 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if let Some(record) = &mut self.record {
-            record.error.get_or_insert_with(|| "the client went away".into());
+            let cut = self.seat.as_ref().is_some_and(|seat| seat.revoked.is_cancelled());
+            let why = if cut { "cut off: the session ended, or the daemon stopped" } else { "the client went away" };
+            record.error.get_or_insert_with(|| why.into());
         }
         self.complete();
     }

@@ -156,6 +156,11 @@ impl Proxy {
         self.pool.evict(session);
     }
 
+    /// Ends the traffic of all sessions at once; what was under way is recorded as cut off.
+    pub fn cut(&self) {
+        self.seats.revoke_all();
+    }
+
     fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.snapshot.load()
     }

@@ -69,6 +69,12 @@ impl Seats {
         }
     }
 
+    /// Takes every seat away.
+    pub(crate) fn revoke_all(&self) {
+        let mut seats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.drain().for_each(|(_, seat)| seat.revoked.cancel());
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         let seats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seats.iter().map(|(id, seat)| (id.clone(), seat.counters())).collect()

@@ -122,6 +122,7 @@ async fn a_secrets_directory_too_open_is_refused() {
     let chmod = format!("chmod 700 {}", rig.home().join("secrets").display());
     let listed = rig.cli(["config", "credentials", "--json"]).succeed().await.stdout;
     assert!(listed.contains(&chmod), "{chmod:?} is missing in: {listed}");
+    assert!(rig.output().contains(&chmod), "the daemon's log says it too: {}", rig.output());
 }
 
 #[tokio::test]
@@ -290,10 +291,66 @@ async fn sigterm_ends_an_endless_request_at_last() {
     origin.log().wait(1).await;
     assert_eq!(rig.terminate().await, Some(0));
     asking.abort();
-    // It may be found only at the next start, as after a crash.
-    rig.start().await;
-    let line = rig.audit_path("/stuck").await;
-    assert!(!line.text("error").is_empty(), "{}", line.raw);
+    assert_cut_off(&rig, "/stuck").await;
+}
+
+/// The log is complete when the daemon has ended, not only after the next start.
+async fn assert_cut_off(rig: &Rig, path: &str) {
+    let line = rig.audit_path(path).await;
+    assert!(line.text("error").contains("the daemon stopped"), "{}", line.raw);
+    let verified = rig.cli(["audit", "verify"]).finish().await;
+    assert_eq!(verified.code, 0, "{}", verified.all());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_waiting() {
+    let origin = github().route("/*", |_| std::future::pending()).start().await;
+    let [term, int] = [rustix::process::Signal::TERM, rustix::process::Signal::INT];
+    for (first, second) in [(term, term), (int, term), (term, int)] {
+        let mut rig = github_rig(&origin).start().await;
+        let agent = rig.anonymous();
+        let (mut h1, mut h2) = (agent.h1("api.github.com").await, agent.h2("api.github.com").await);
+        let before = origin.log().count();
+        let asking = tokio::spawn(async move {
+            let request = |path| Request::get(path).body(clauderon_testkit::body::empty()).unwrap();
+            let (first, second) = tokio::join!(h1.start(request("/h1")), h2.start(request("/h2")));
+            first.is_ok() || second.is_ok()
+        });
+        origin.log().wait(before + 2).await;
+        rig.signal(first);
+        let begun = || rig.output().contains("requests under way may finish").then_some(());
+        wait::until("the stop's beginning", begun).await;
+        assert!(!rig.output().contains("cut off"));
+        rig.signal(second);
+        assert_eq!(rig.ended().await, Some(0));
+        assert!(rig.output().contains("cut off"));
+        asking.abort();
+        assert_cut_off(&rig, "/h1").await;
+        assert_cut_off(&rig, "/h2").await;
+    }
+}
+
+#[tokio::test]
+async fn the_control_socket_is_closed_to_other_users() {
+    let rig = rig().start().await;
+    // As if somebody had loosened every mode.
+    for (path, mode) in
+        [(rig.outside().to_owned(), 0o755), (rig.home(), 0o755), (rig.home().join("control.sock"), 0o666)]
+    {
+        set_mode(&path, mode);
+    }
+    let own = rustix::process::geteuid().as_raw();
+    // Only root can start a process of another user; anyone else checks a process of their own.
+    let other = if own == 0 { 65_534 } else { own };
+    for uid in [own, other] {
+        let mut curl = tokio::process::Command::new("curl");
+        curl.args(["-sS", "--max-time", "20", "--unix-socket"]).arg(rig.home().join("control.sock"));
+        curl.arg("http://localhost/v1/daemon").env_clear().env("PATH", "/usr/bin:/bin").current_dir("/").uid(uid);
+        let output = wait::within("curl", curl.output()).await.unwrap();
+        assert_eq!(output.status.success(), uid == own, "{uid}: {output:?}");
+        assert_eq!(output.stdout.is_empty(), uid != own, "{uid}");
+    }
+    assert_eq!(rig.output().contains("turned away from the control socket"), own != other);
 }
 
 #[tokio::test]

@@ -10,10 +10,9 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http::header;
 use serde::Deserialize;
-use tokio::fs::File;
-use tokio::io::AsyncReadExt;
 
 use super::{Control, Failure};
+use crate::sessions::output::Output;
 
 #[derive(Deserialize)]
 pub(super) struct Wanted {
@@ -27,9 +26,9 @@ pub(super) async fn output(
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Failure> {
     let path = control.supervisor.output(&name)?;
-    let body = match File::open(&path).await {
-        Ok(file) => {
-            let tail = Tail { file, control, name, follow: wanted.follow };
+    let body = match Output::open(&path) {
+        Ok(output) => {
+            let tail = Tail { output, control, name, follow: wanted.follow };
             Body::from_stream(stream::try_unfold(tail, Tail::next))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Body::empty(),
@@ -42,7 +41,7 @@ pub(super) async fn output(
 }
 
 struct Tail {
-    file: File,
+    output: Output,
     control: Arc<Control>,
     name: String,
     follow: bool,
@@ -53,15 +52,14 @@ impl Tail {
         loop {
             // Asked before reading, so that what the process wrote last is still read.
             let grows = self.follow && self.is_running();
-            let mut piece = Vec::with_capacity(PIECE_BYTES);
-            (&mut self.file).take(PIECE_BYTES as u64).read_to_end(&mut piece).await?;
-            if !piece.is_empty() {
-                return Ok(Some((piece.into(), self)));
+            let read = tokio::task::spawn_blocking(move || (self.output.read(), self));
+            let (piece, tail) = read.await.map_err(io::Error::other)?;
+            self = tail;
+            match piece? {
+                piece if !piece.is_empty() => return Ok(Some((piece.into(), self))),
+                _ if !grows => return Ok(None),
+                _ => tokio::time::sleep(POLL).await,
             }
-            if !grows {
-                return Ok(None);
-            }
-            tokio::time::sleep(POLL).await;
         }
     }
 
@@ -69,8 +67,6 @@ impl Tail {
         self.control.supervisor.get(&self.name).is_ok_and(|info| info.status == "running")
     }
 }
-
-const PIECE_BYTES: usize = 32 * 1024;
 
 /// Below what a reader notices; a watch per follower would cost more than looking.
 const POLL: Duration = Duration::from_millis(150);

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{SessionError, Supervisor, Way, sandboxed};
+use super::{SessionError, Supervisor, Way, output, sandboxed};
 use crate::environment;
 use crate::process::{Launch, ProcessId, exit_code};
 use crate::store::{Status, StoredSession};
@@ -33,6 +33,13 @@ impl Supervisor {
                 // It is no child of this daemon, so its exit code will never be known.
                 self.await_process(&kept.id, async move { process.ended().await.ok().and(None) });
             }
+        }
+    }
+
+    /// Ends all traffic at once; processes go on.
+    pub fn cut(&self) {
+        if let Some(way) = self.0.way.load_full() {
+            way.proxy.cut();
         }
     }
 
@@ -177,9 +184,12 @@ impl Supervisor {
         if let Some(entry) = self.0.state().by_id(id) {
             entry.process_end = Some(process_end);
         }
-        let (supervisor, id) = (self.clone(), id.clone());
+        let (supervisor, id, log) = (self.clone(), id.clone(), self.0.output(id));
         tokio::spawn(async move {
-            let code = end.await;
+            let code = tokio::select! {
+                code = end => code,
+                never = output::keep_short(log) => match never {},
+            };
             supervisor.record_end(&id, code);
             drop(ended);
         });
