@@ -39,6 +39,7 @@ impl Book {
         let logins = Logins::default();
         let sources = (env.as_ref(), &logins);
         let pages = Pages::read(definitions(settings), settings.onepassword.fallback, sources, None);
+        pages.tell_faults(None);
         Self { env, onepassword, logins, pages: ArcSwap::from_pointee(pages) }
     }
 
@@ -256,7 +257,9 @@ impl Book {
     }
 
     fn turn(&self, definitions: Vec<Arc<Definition>>, fallback: bool) {
-        let pages = Pages::read(definitions, fallback, (&self.env, &self.logins), Some(&self.pages.load()));
+        let before = self.pages.load();
+        let pages = Pages::read(definitions, fallback, (&self.env, &self.logins), Some(&before));
+        pages.tell_faults(Some(&before));
         self.onepassword.keep_only(&pages.references());
         self.pages.store(Arc::new(pages));
     }

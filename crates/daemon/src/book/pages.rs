@@ -85,6 +85,17 @@ impl Pages {
         Self { order, by_name, fallback }
     }
 
+    /// Says in the log what cannot be used and could be before, or was not there.
+    pub(super) fn tell_faults(&self, before: Option<&Self>) {
+        for page in &self.order {
+            let earlier = before.and_then(|pages| pages.by_name.get(&page.definition.name));
+            let known = |fault: &String| earlier.is_some_and(|page| page.faults().any(|known| known == *fault));
+            for fault in page.faults().filter(|fault| !known(fault)) {
+                tracing::warn!(credential = %page.definition.name, "{fault}");
+            }
+        }
+    }
+
     /// Every reference that could be asked for.
     pub(super) fn references(&self) -> HashSet<&OpReference> {
         let found = self.order.iter().flat_map(|page| &page.found);
@@ -95,6 +106,13 @@ impl Pages {
 impl Page {
     pub(super) fn reading(&self) -> Option<&Reading> {
         self.found.first().map(|found| &found.reading)
+    }
+
+    fn faults(&self) -> impl Iterator<Item = String> {
+        self.found.iter().filter_map(|found| match &found.reading {
+            Reading::Broken(reason) => Some(format!("{found}: {reason}")),
+            Reading::Literal(_) | Reading::Reference(_) | Reading::Login(_) => None,
+        })
     }
 
     /// The reference that wins.
