@@ -35,7 +35,7 @@ pub struct DerivedToken {
     echoes: OnceLock<Arc<Echoes>>,
 }
 
-/// Every derived token in force; at most [`MAX_HELD`] of a session.
+/// Every derived token in force; a session has only so many of them.
 pub struct DerivedTable {
     sessions: HashMap<SessionId, Vec<Arc<DerivedToken>>>,
     /// Numbers placeholders. Begins anywhere, so that none comes again after a restart.
