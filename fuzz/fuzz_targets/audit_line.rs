@@ -70,6 +70,7 @@ fn record(input: &Input<'_>) -> AuditRecord {
         redactions: input.numbers[3],
         error: input.error.map(Into::into),
         request_id: input.request_id.into(),
+        about: None,
     }
 }
 
