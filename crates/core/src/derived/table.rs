@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::{Derivation, Form, Issuer, Token};
 use crate::credential::CredentialName;
@@ -110,7 +110,7 @@ impl DerivedTable {
 
     /// The token that `text` is the placeholder of.
     pub fn owner(&self, text: &str) -> Option<&Arc<DerivedToken>> {
-        let at = memmem::find(text.as_bytes(), MARKER)?;
+        let at = MARK.find(text.as_bytes())?;
         self.sighting_at(text.as_bytes(), at).map(|(_, kept)| kept).filter(|kept| kept.placeholder == text)
     }
 
@@ -120,7 +120,7 @@ impl DerivedTable {
         text: &'t [u8],
     ) -> impl Iterator<Item = (Range<usize>, &'a Arc<DerivedToken>)> + use<'a, 't> {
         let marked = if self.is_empty() { &[] } else { text };
-        memmem::find_iter(marked, MARKER).filter_map(|at| self.sighting_at(text, at))
+        MARK.find_iter(marked).filter_map(|at| self.sighting_at(text, at))
     }
 
     fn sighting_at(&self, text: &[u8], at: usize) -> Option<(Range<usize>, &Arc<DerivedToken>)> {
@@ -244,6 +244,8 @@ fn unsigned(now: u64, ends: u64) -> String {
 
 const MARKER_TEXT: &str = "clauderon-derived-";
 const MARKER: &[u8] = MARKER_TEXT.as_bytes();
+/// Made once: every field of every request is searched for it.
+static MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARKER));
 
 /// The longest [`Derivation::kind`].
 const MAX_KIND: usize = 12;
