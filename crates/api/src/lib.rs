@@ -32,6 +32,8 @@ pub struct CreateSession {
     pub credentials: Option<Vec<String>>,
     /// The only hosts the session may reach; absent means all.
     pub allow_hosts: Option<Vec<String>>,
+    /// Ports of the machine's loopback that the session shall reach at the same port of its own.
+    pub forwards: Vec<u16>,
     /// Whether the session ends when its creator's connection or process does (`run`).
     pub ephemeral: bool,
     /// The creator's process, for `ephemeral`.
@@ -65,6 +67,9 @@ pub struct SessionInfo {
     pub credentials: Option<Vec<String>>,
     /// The only hosts it may reach; absent means all.
     pub allow_hosts: Option<Vec<String>>,
+    /// Ports of the machine's loopback that it reaches.
+    #[serde(default)]
+    pub forwards: Vec<u16>,
     /// Requests since the daemon started.
     pub requests: u64,
     /// Denials since the daemon started.

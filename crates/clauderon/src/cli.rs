@@ -138,6 +138,9 @@ pub(crate) struct SessionArgs {
     /// A host the session may reach, repeatable; without any, all of them
     #[arg(long = "allow-host", value_name = "HOST")]
     pub(crate) allow_hosts: Vec<String>,
+    /// A port of this machine's loopback that a sandbox shall reach at 127.0.0.1, repeatable; what passes is not looked at
+    #[arg(long = "forward", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) forwards: Vec<u16>,
 }
 
 /// `sandbox-init`.
@@ -551,6 +554,7 @@ mod tests {
             "clauderon exec n -- sh -c id",
             "clauderon run --backend sandbox --writable -- make",
             "clauderon create --backend sandbox --repo . --allow-dirty -- make",
+            "clauderon run --backend sandbox --forward 5432 --forward 6379 -- make",
             "clauderon attach n",
             "clauderon fetch n",
             "clauderon doctor --json",
@@ -577,6 +581,7 @@ mod tests {
             "clauderon create --no-agent -- make",
             "clauderon create --backend vm",
             "clauderon run",
+            "clauderon run --forward 0 -- x",
             "clauderon run --acess-mode read-only -- x",
             "clauderon exec n",
             "clauderon set-access-mode n none",

@@ -37,7 +37,7 @@ pub struct AuditRecord {
     pub host: Arc<str>,
     /// The destination's port.
     pub port: u16,
-    /// `HTTP/1.1`, `HTTP/2`, `websocket`, `connect`.
+    /// `HTTP/1.1`, `HTTP/2`, `websocket`, `connect`, `tcp`.
     pub protocol: &'static str,
     /// The session's mode at the decision.
     pub access_mode: Option<AccessMode>,
@@ -99,7 +99,7 @@ pub struct AuditLine {
     pub host: String,
     /// The destination's port.
     pub port: u16,
-    /// `HTTP/1.1`, `HTTP/2`, `websocket`, `connect`.
+    /// `HTTP/1.1`, `HTTP/2`, `websocket`, `connect`, `tcp`.
     pub protocol: String,
     /// The session's mode at the decision.
     pub access_mode: Option<AccessMode>,

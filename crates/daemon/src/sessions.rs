@@ -162,6 +162,7 @@ impl Supervisor {
     /// Makes a session and starts its process, if it has one.
     pub fn create(&self, request: CreateSession) -> Result<SessionInfo, SessionError> {
         let plan = Plan::check(request, &self.0.env, &self.0.book.names())?;
+        self.refuse_own_ports(&plan.forwards)?;
         let allow_dirty = plan.allow_dirty;
         let kept = self.admit(plan)?;
         if let Err(error) = self.furnish(&kept, allow_dirty).and_then(|()| self.start(&kept)) {
@@ -170,6 +171,16 @@ impl Supervisor {
             return Err(error);
         }
         self.get(kept.name.as_str())
+    }
+
+    /// The daemon's own listeners would let a session in where only its user may be.
+    fn refuse_own_ports(&self, forwards: &[u16]) -> Result<(), SessionError> {
+        let Some(way) = self.0.way.load_full() else { return Ok(()) };
+        match [way.address, way.kubernetes].iter().find(|own| forwards.contains(&own.port())) {
+            None => Ok(()),
+            Some(own) => Err(SessionError::bad_request(format!("port {} is the daemon's own", own.port()))
+                .with_hint("a session reaches the daemon by its proxy variables alone")),
+        }
     }
 
     /// What a child of the session gets, with a fresh token.
@@ -412,6 +423,7 @@ impl State {
             exit_code: None,
             credentials: plan.credentials,
             allow_hosts: plan.allow_hosts,
+            forwards: plan.forwards,
             owner: plan.owner,
         })
     }

@@ -51,6 +51,8 @@ pub struct StoredSession {
     pub credentials: Option<Vec<String>>,
     /// The only hosts it may reach; `None` means all.
     pub allow_hosts: Option<Vec<String>>,
+    /// Ports of the machine's loopback that it reaches.
+    pub forwards: Vec<u16>,
     /// The process whose end is also the session's.
     pub owner: Option<ProcessId>,
 }
@@ -110,6 +112,7 @@ impl Store {
             ":ephemeral": session.owner.is_some(),
             ":owner_pid": session.owner.map(|owner| owner.pid),
             ":owner_start": session.owner.map(|owner| owner.start),
+            ":forwards": to_json(&session.forwards),
         })?;
         Ok(())
     }
@@ -236,6 +239,7 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
         exit_code: row.get("exit_code")?,
         credentials: read_list(row, "credentials")?,
         allow_hosts: read_list(row, "allow_hosts")?,
+        forwards: read(row, "forwards", |text| serde_json::from_str(text).ok())?,
         owner: read_process(row, "owner_pid", "owner_start")?,
     })
 }
@@ -262,19 +266,21 @@ fn bad_column(column: &str) -> rusqlite::Error {
 }
 
 fn to_json(list: &impl Serialize) -> String {
-    serde_json::to_string(list).expect("a list of strings is JSON")
+    serde_json::to_string(list).expect("a list is JSON")
 }
 
 /// Long enough for a backup tool that reads the database, short enough to be an error and not a hang.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One step per schema version; a step that was released is never edited.
-const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [include_str!("schema/0001_sessions.sql")];
+const MIGRATIONS: [&str; SCHEMA_VERSION as usize] =
+    [include_str!("schema/0001_sessions.sql"), include_str!("schema/0002_forwards.sql")];
 
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
 
 const INSERT_SESSION: &str = "INSERT INTO sessions VALUES (:id, :name, :mode, :backend, :agent, :repo, :prompt, :command,
-    :created_ms, :status, :pid, :pid_start, :exit_code, :credentials, :allow_hosts, :ephemeral, :owner_pid, :owner_start)";
+    :created_ms, :status, :pid, :pid_start, :exit_code, :credentials, :allow_hosts, :ephemeral, :owner_pid, :owner_start,
+    :forwards)";
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
@@ -299,6 +305,7 @@ mod tests {
             exit_code: None,
             credentials: Some(vec![]),
             allow_hosts: None,
+            forwards: vec![5432],
             owner: Some(ProcessId { pid: 78, start: 13 }),
         }
     }

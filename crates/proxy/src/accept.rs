@@ -14,6 +14,7 @@ use crate::connection::{Caller, Connection};
 use crate::downstream::http1::{self, Ended};
 use crate::downstream::stream::{Socket, Stream};
 use crate::drain::Drain;
+use crate::forwarded;
 use crate::gateway;
 use crate::intercept;
 
@@ -24,6 +25,8 @@ pub enum Door {
     Proxy,
     /// The Kubernetes gateway.
     Kubernetes,
+    /// This port of the machine's loopback, which the user opened to the session whose socket it is.
+    Forwarded(u16),
 }
 
 /// Accepts on a TCP port until the drain begins.
@@ -65,6 +68,15 @@ async fn start(proxy: &Arc<Proxy>, door: Door, accepted: io::Result<(Socket, Cal
             match door {
                 Door::Proxy => drain.spawn(serve(proxy.clone(), socket, caller, drain.clone(), permit)),
                 Door::Kubernetes => drain.spawn(gateway::serve(proxy.clone(), socket, caller, drain.clone(), permit)),
+                Door::Forwarded(port) => {
+                    let (Caller::Socket(session), Some(permit)) = (caller, permit) else { return };
+                    let carrying =
+                        forwarded::serve(proxy.clone(), socket, proxy.seats.of(&session), port, drain.clone());
+                    drain.spawn(async move {
+                        carrying.await;
+                        drop(permit);
+                    });
+                }
             }
         }
         Err(error) => {

@@ -44,6 +44,7 @@ pub mod drain;
 pub mod errand;
 mod exchange;
 mod forward;
+mod forwarded;
 pub mod gateway;
 mod h2_body;
 mod headers;

@@ -73,7 +73,7 @@ impl Inside {
     async fn begin(self, status: &OwnedFd, command: &[OsString]) -> Result<Agent, SandboxError> {
         // Before there is a child: the news of its end must not be missed.
         let signals = Signals::listen().step("listening for signals")?;
-        relay::start().await?;
+        relay::start(&self.plan.forwards).await?;
         let mut next = next_stage("agent", &self.plan_fd, status, None, command)?;
         let is_detached = self.plan.output.is_some();
         let child = next.spawn().step("starting the agent")?;

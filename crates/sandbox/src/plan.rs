@@ -24,6 +24,8 @@ pub struct Plan {
     pub environment: Vec<(String, String)>,
     /// The directory, inside, that holds the session's socket `proxy.sock`.
     pub way: PathBuf,
+    /// Ports of the user's loopback that lie at the same place inside, each behind its [`forward_socket`].
+    pub forwards: Vec<u16>,
     /// Where the output of the agent's terminal goes, with the socket to attach to beside it; absent means that it has no
     /// terminal of its own, but the launcher's input and outputs.
     pub output: Option<PathBuf>,
@@ -123,8 +125,26 @@ pub const SOCKET: &str = "proxy.sock";
 /// The name of the session's socket to the Kubernetes gateway, beside it.
 pub const KUBERNETES_SOCKET: &str = "kubernetes.sock";
 
+/// The name of the session's socket to `port` of the user's loopback, beside it.
+pub fn forward_socket(port: u16) -> String {
+    format!("forward-{port}.sock")
+}
+
+/// Whether something of the sandbox's own listens on `port`, so that it cannot be forwarded.
+pub fn is_taken(port: u16) -> bool {
+    [0, RELAY_PORT, KUBERNETES_PORT, DNS_PORT].contains(&port) || CAPTURED.contains(&port)
+}
+
 /// Where the relay to that listens inside.
 pub const KUBERNETES_PORT: u16 = 18081;
 
 /// Where the relay listens inside.
 pub const RELAY_PORT: u16 = 3128;
+
+pub(crate) const HTTP_PORT: u16 = 80;
+
+/// The ports where a name alone tells where a connection shall go.
+pub(crate) const CAPTURED: [u16; 2] = [HTTP_PORT, 443];
+
+/// Where names are answered.
+pub(crate) const DNS_PORT: u16 = 53;

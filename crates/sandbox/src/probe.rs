@@ -52,6 +52,7 @@ pub fn smallest_plan(scratch: &Path, uid: u32, gid: u32) -> Plan {
         directory: "/".into(),
         environment: std::env::var("PATH").map(|path| ("PATH".to_owned(), path)).into_iter().collect(),
         way: "/way".into(),
+        forwards: Vec::new(),
         output: None,
     }
 }

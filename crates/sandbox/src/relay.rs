@@ -12,17 +12,24 @@ use tokio::time::{sleep, timeout};
 
 use crate::dns::{self, Names};
 use crate::error::{SandboxError, Step as _};
-use crate::plan::{KUBERNETES_PORT, KUBERNETES_SOCKET, RELAY_PORT, SOCKET};
+use crate::plan::{
+    CAPTURED, DNS_PORT, HTTP_PORT, KUBERNETES_PORT, KUBERNETES_SOCKET, RELAY_PORT, SOCKET, forward_socket,
+};
 
 /// Opens every listener, then serves them beside whatever else this runtime does. The session's socket is in the working
-/// directory.
-pub(crate) async fn start() -> Result<(), SandboxError> {
+/// directory, and beside it those of the ports that `forwards` lists.
+pub(crate) async fn start(forwards: &[u16]) -> Result<(), SandboxError> {
     let names = Arc::new(Names::default());
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let relay = listen(Ipv4Addr::LOCALHOST, RELAY_PORT).await?;
     tokio::spawn(serve(relay, Arc::clone(&room), |client| relay_to(client, SOCKET)));
     let gateway = listen(Ipv4Addr::LOCALHOST, KUBERNETES_PORT).await?;
     tokio::spawn(serve(gateway, Arc::clone(&room), |client| relay_to(client, KUBERNETES_SOCKET)));
+    for &port in forwards {
+        let listener = listen(Ipv4Addr::LOCALHOST, port).await?;
+        let socket: Arc<str> = forward_socket(port).into();
+        tokio::spawn(serve(listener, Arc::clone(&room), move |client| relay_to(client, Arc::clone(&socket))));
+    }
     for port in CAPTURED {
         let listener = listen(Ipv4Addr::UNSPECIFIED, port).await?;
         let names = Arc::clone(&names);
@@ -57,9 +64,9 @@ where
     }
 }
 
-async fn relay_to(mut client: TcpStream, socket: &str) -> io::Result<()> {
+async fn relay_to(mut client: TcpStream, socket: impl AsRef<str>) -> io::Result<()> {
     client.set_nodelay(true)?;
-    let mut way = connect(socket).await?;
+    let mut way = connect(socket.as_ref()).await?;
     pump(&mut client, &mut way).await
 }
 
@@ -133,11 +140,6 @@ async fn answer(questions: UdpSocket, names: Arc<Names>) {
         }
     }
 }
-
-const HTTP_PORT: u16 = 80;
-/// The ports where a name alone tells where a connection shall go.
-const CAPTURED: [u16; 2] = [HTTP_PORT, 443];
-const DNS_PORT: u16 = 53;
 
 /// As many as the proxy takes of one session, and some that wait.
 const MAX_CONNECTIONS: usize = 576;

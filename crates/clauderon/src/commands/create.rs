@@ -2,7 +2,7 @@
 
 use clauderon_api::{Client, CreateSession, SessionInfo};
 
-use crate::cli::{Agent, Backend, CreateArgs, SessionArgs, typed};
+use crate::cli::{Agent, Backend, CreateArgs, Mode, SessionArgs, typed};
 use crate::error::{self, CliError, Doing, OK, Result};
 use crate::{output, reach, sandbox};
 
@@ -10,6 +10,7 @@ pub(crate) async fn run(args: CreateArgs) -> Result<u8> {
     let wanted = wanted(&args)?;
     let client = reach::daemon_started().await?;
     warn_if_not_isolated(args.session.backend);
+    warn_of_forwards(&args.session);
     let session = create(&client, &wanted).await?;
     match args.format.json {
         _ if args.print => return print(&client, &session).await,
@@ -49,6 +50,7 @@ pub(super) fn described(args: &SessionArgs) -> Result<CreateSession> {
         backend: Some(typed(&args.backend)),
         credentials: given(&args.credentials),
         allow_hosts: given(&args.allow_hosts),
+        forwards: args.forwards.clone(),
         ..CreateSession::default()
     })
 }
@@ -62,6 +64,13 @@ pub(super) async fn create(client: &Client, wanted: &CreateSession) -> Result<Se
 pub(super) fn warn_if_not_isolated(backend: Backend) {
     if backend == Backend::Local {
         output::warning("backend `local` does not isolate: the process can read your files and go around the proxy");
+    }
+}
+
+/// Said because the mode says otherwise.
+pub(super) fn warn_of_forwards(args: &SessionArgs) {
+    if args.access_mode == Mode::ReadOnly && !args.forwards.is_empty() {
+        output::warning("what passes through `--forward` is not looked at: services there are not read-only");
     }
 }
 

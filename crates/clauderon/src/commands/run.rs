@@ -14,6 +14,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8> {
     let wanted = wanted(&args)?;
     let client = reach::daemon_started().await?;
     create::warn_if_not_isolated(args.session.backend);
+    create::warn_of_forwards(&args.session);
     let session = create::create(&client, &wanted).await?;
     let outcome = in_session(&client, &session, &args).await;
     // The daemon would notice the end of this process by itself; asking ends the session's tokens at once.

@@ -14,6 +14,7 @@ mod daemon;
 mod derived;
 mod doctor;
 mod explain;
+mod forward;
 mod framing;
 mod git;
 mod homes;

@@ -25,6 +25,7 @@ fn session() -> StoredSession {
         exit_code: None,
         credentials: None,
         allow_hosts: None,
+        forwards: Vec::new(),
         owner: None,
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clauderon_api::SessionInfo;
 use clauderon_core::session::{SessionId, SessionName};
 use clauderon_proxy::Door;
-use clauderon_sandbox::plan::{KUBERNETES_SOCKET, SOCKET};
+use clauderon_sandbox::plan::{KUBERNETES_SOCKET, SOCKET, forward_socket};
 use rustix::process::Signal;
 use tokio::net::UnixListener;
 use tokio::process::Child;
@@ -80,6 +80,10 @@ impl Supervisor {
         let id = entry.kept.id.clone();
         let (own, way_in) = (self.0.home.session_dir(&id), self.0.home.session_way(&id));
         let mut sockets = Vec::new();
+        for port in &entry.kept.forwards {
+            let socket = forward_socket(*port);
+            sockets.push((Door::Forwarded(*port), open_socket(&way_in, &socket, 0o755, 0o666)));
+        }
         for (socket, door) in [(SOCKET, Door::Proxy), (KUBERNETES_SOCKET, Door::Kubernetes)] {
             sockets.push((door, open_socket(&own, socket, 0o700, 0o600)));
             if entry.kept.backend == sandboxed::BACKEND {

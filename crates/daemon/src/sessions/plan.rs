@@ -7,6 +7,7 @@ use clauderon_core::access::AccessMode;
 use clauderon_core::credential::CredentialName;
 use clauderon_core::host::HostPattern;
 use clauderon_core::session::SessionName;
+use clauderon_sandbox::plan::is_taken;
 
 use super::naming::slug;
 use super::{SessionError, sandboxed};
@@ -27,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) command: Vec<String>,
     pub(crate) credentials: Option<Vec<String>>,
     pub(crate) allow_hosts: Option<Vec<String>>,
+    /// Ports of the machine's loopback that it shall reach.
+    pub(crate) forwards: Vec<u16>,
     pub(crate) owner: Option<ProcessId>,
 }
 
@@ -52,6 +55,7 @@ impl Plan {
             command: Vec::new(),
             credentials: None,
             allow_hosts: None,
+            forwards: Vec::new(),
             owner: None,
         }
     }
@@ -77,6 +81,7 @@ impl Plan {
             command,
             credentials: request.credentials.map(|names| known_credentials(names, known)).transpose()?,
             allow_hosts: request.allow_hosts.map(host_patterns).transpose()?,
+            forwards: forwards(request.forwards, backend)?,
             owner: owner(request.ephemeral, request.owner_pid)?,
         })
     }
@@ -209,6 +214,26 @@ fn host_patterns(hosts: Vec<String>) -> Result<Vec<String>, SessionError> {
     hosts.into_iter().map(canonical).collect()
 }
 
+fn forwards(mut ports: Vec<u16>, backend: &str) -> Result<Vec<u16>, SessionError> {
+    if !ports.is_empty() && backend != sandboxed::BACKEND {
+        let error = SessionError::bad_request(format!("the backend `{backend}` forwards no ports"));
+        return Err(
+            error.with_hint("`--backend sandbox` does; with `local` a process reaches this machine's ports as it is")
+        );
+    }
+    if let Some(port) = ports.iter().find(|port| is_taken(**port)) {
+        let error =
+            SessionError::bad_request(format!("port {port} cannot be forwarded: a sandbox has its own use for it"));
+        return Err(error.with_hint("let the service listen on another port of this machine"));
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    if ports.len() > MAX_FORWARDS {
+        return Err(SessionError::bad_request(format!("a session has at most {MAX_FORWARDS} forwarded ports")));
+    }
+    Ok(ports)
+}
+
 fn owner(ephemeral: bool, pid: Option<u32>) -> Result<Option<ProcessId>, SessionError> {
     if !ephemeral {
         return Ok(None);
@@ -219,6 +244,9 @@ fn owner(ephemeral: bool, pid: Option<u32>) -> Result<Option<ProcessId>, Session
         .map(Some)
         .ok_or_else(|| SessionError::bad_request(format!("process {pid}, the session's owner, does not run")))
 }
+
+/// Two listeners and a task each; nobody needs as many.
+const MAX_FORWARDS: usize = 32;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]

@@ -148,7 +148,7 @@ impl Supervisor {
             environment.retain(|(name, _)| name != "TERM");
             environment.push(("TERM".to_owned(), "xterm-256color".to_owned()));
         }
-        let scene = Scene { home: &self.0.home, id: &kept.id, uid, gid, shown };
+        let scene = Scene { home: &self.0.home, id: &kept.id, uid, gid, shown, forwards: &kept.forwards };
         Ok(scene.plan(environment, output))
     }
 }

@@ -81,6 +81,7 @@ pub(crate) fn info(kept: &StoredSession, base: Option<String>, counters: Session
         exit_code: kept.exit_code,
         credentials: kept.credentials.clone(),
         allow_hosts: kept.allow_hosts.clone(),
+        forwards: kept.forwards.clone(),
         requests: counters.requests,
         denials: counters.denials,
         alarms: counters.alarms,

@@ -17,6 +17,7 @@ pub(super) struct Scene<'a> {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) shown: &'a Shown,
+    pub(super) forwards: &'a [u16],
 }
 
 /// The directory that the command works in.
@@ -100,6 +101,7 @@ impl Scene<'_> {
             directory,
             environment: self.environment(environment),
             way: self.home.session_way(self.id),
+            forwards: self.forwards.to_vec(),
             output,
         }
     }
@@ -375,7 +377,7 @@ mod tests {
         let home = Home::at("/home/ann/.clauderon", "/home/ann");
         let id = SessionId::from_bytes([1, 2, 3, 4]);
         let shown = Shown::Directory { path: "/home/ann/project".into(), writable: true };
-        let scene = Scene { home: &home, id: &id, uid: 1000, gid: 1000, shown: &shown };
+        let scene = Scene { home: &home, id: &id, uid: 1000, gid: 1000, shown: &shown, forwards: &[] };
         let plan = scene.plan(Vec::new(), None);
         let targets: Vec<_> = plan.view.iter().map(|entry| entry.target().components().count()).collect();
         assert!(targets.is_sorted());
