@@ -14,7 +14,7 @@ use clauderon_core::facts::Facts;
 use clauderon_core::host::{Authority, HostPattern, Scheme};
 use clauderon_core::policy::{Permit, decide, settle};
 use clauderon_core::rule::RuleSet;
-use clauderon_core::service;
+use clauderon_core::service::{self, Service};
 use clauderon_core::session::{Session, SessionId, SessionName};
 use http::Request;
 
@@ -217,6 +217,11 @@ fn matrix() -> String {
         let cells = rigs.each_ref().map(|rig| verdict(&rig.judge(request).1));
         row(&mut text, &cells, rigs[1].judge(request).0.rule, request);
     }
+    writeln!(text, "\n[every row of every service]").unwrap();
+    for request in examples() {
+        let cells = rigs.each_ref().map(|rig| verdict(&rig.judge(&request).1));
+        row(&mut text, &cells, rigs[1].judge(&request).0.rule, &request);
+    }
     writeln!(text, "\n[answers that hold tokens]").unwrap();
     for request in OPERATIONS.iter().filter(|request| !request.starts_with("# ")) {
         let Some(derivation) = rigs[2].derivation(request) else { continue };
@@ -238,6 +243,43 @@ fn matrix() -> String {
     text
 }
 
+/// A request for each method and each alternative of each row, so that none can be forgotten above.
+fn examples() -> Vec<String> {
+    let of_service = |(service, base): (&Service, &str)| -> Vec<String> {
+        let base = base.to_owned();
+        service.operations.iter().flat_map(|operation| examples_of(&operation.to_string(), &base)).collect()
+    };
+    let bases = service::SERVICES.iter().map(|service| {
+        let base = SITES.iter().find(|(name, _)| *name == service.name()).map(|(_, base)| *base);
+        (service, base.unwrap_or_default())
+    });
+    bases.flat_map(of_service).collect()
+}
+
+/// Those of one row, as it is written: `METHODS HOST/PATTERN[ upgrade]`.
+fn examples_of(operation: &str, base: &str) -> Vec<String> {
+    let (row, upgrade) = operation.strip_suffix(" upgrade").map_or((operation, ""), |row| (row, " upgrade"));
+    let (methods, place) = row.rsplit_once(' ').unwrap();
+    let (host, pattern) = place.split_once('/').unwrap();
+    let base = if host.is_empty() { base } else { host };
+    let methods: Vec<&str> = if methods == "*" { vec!["GET", "POST"] } else { methods.split(' ').collect() };
+    let methods = methods.into_iter().filter(|method| *method != "CONNECT");
+    let url = |method: &str, path: &String| format!("{method} https://{base}{path}{upgrade}");
+    methods.flat_map(|method| paths(pattern).iter().map(|path| url(method, path)).collect::<Vec<_>>()).collect()
+}
+
+/// The paths that a pattern's alternatives make, with `x` for what is free; `**` stands for nothing unless it is all there is.
+fn paths(pattern: &str) -> Vec<String> {
+    let pattern = if pattern == "**" { "*" } else { pattern };
+    let segments = pattern.split('/').filter(|segment| *segment != "**");
+    segments.fold(vec![String::new()], |paths, segment| {
+        let longer = |path: &String| -> Vec<String> {
+            segment.split('|').map(|one| format!("{path}/{}", one.replace('*', "x"))).collect()
+        };
+        paths.iter().flat_map(longer).collect()
+    })
+}
+
 fn classes() -> impl Iterator<Item = OperationClass> {
     let plain = [OperationClass::Read, OperationClass::Write, OperationClass::Mint];
     plain.into_iter().chain(ReadException::ALL.map(OperationClass::Excepted))
@@ -254,6 +296,19 @@ fn verdict(result: &Result<Permit, Denial>) -> &'static str {
     }
 }
 
+/// Where each service's rows lie, unless they name a host.
+const SITES: [(&str, &str); 9] = [
+    ("github", "api.github.com"),
+    ("anthropic", "api.anthropic.com"),
+    ("openai", "api.openai.com"),
+    ("pagerduty", "api.pagerduty.com"),
+    ("sentry", "sentry.io"),
+    ("grafana", "graf.example.com/g"),
+    ("npm", "reg.example.com"),
+    ("chatgpt", "chatgpt.com"),
+    ("gemini", "generativelanguage.googleapis.com"),
+];
+
 const OPERATIONS: &[&str] = &[
     "# any host",
     "GET https://example.com/",
@@ -264,9 +319,19 @@ const OPERATIONS: &[&str] = &[
     "PROPFIND https://example.com/",
     "GET https://example.com/chat upgrade",
     "GET https://example.com/ x-http-method-override:DELETE",
+    "GET https://example.com/ x-method-override:PUT",
+    "HEAD https://example.com/ x-http-method:PATCH",
+    "GET https://api.github.com/user/keys x-http-method-override:POST",
+    "POST https://api.anthropic.com/v1/messages x-http-method-override:DELETE",
     "GET https://example.com/graphql?query={viewer{login}}",
     "GET https://example.com/graphql?query=mutation{x}",
     "GET https://example.com/graphql?query=%6Dutation{x}",
+    "GET https://example.com/graphql?query=subscription{x}",
+    "GET https://api.github.com/graphql?query=mutation{x}",
+    "GET https://example.com/api/GraphQL/?query=mutation{x}",
+    "GET https://example.com/v1-graphql?a=1&query=mutation%20q{x}",
+    "HEAD https://example.com/graphql?query=mutation{x}",
+    "GET https://example.com/graphql?query=%5Cu006dutation{x}",
     "# git, on any host",
     "GET https://example.com/o/r.git/info/refs?service=git-upload-pack",
     "POST https://example.com/o/r.git/git-upload-pack content-type:application/x-git-upload-pack-request",
@@ -293,6 +358,17 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.github.com/graphql <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/graphql content-type:application/json content-encoding:gzip <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/graphql content-type:application/json content-length:1048577 <<< {\"query\":\"{x}\"}",
+    "POST https://api.github.com/graphql content-type:application/json content-length:1048576 <<< {\"query\":\"{x}\"}",
+    "POST https://api.github.com/graphql content-type:application/json;charset=iso-8859-1 <<< {\"query\":\"{x}\"}",
+    "POST https://api.github.com/graphql content-type:application/json content-type:text/plain <<< {\"query\":\"{x}\"}",
+    "POST https://api.github.com/graphql content-type:application/json <<< \u{feff}{\"query\":\"{x}\"}",
+    "POST https://api.github.com/graphql content-type:application/json <<< {\"query\":\"query a{x} mutation b{x}\",\"operationName\":\"a\"}",
+    "POST https://api.github.com/graphql content-type:application/json <<< {\"query\":\"subscription{x}\"}",
+    "POST https://api.github.com/graphql content-type:application/json <<< {\"query\":\"{x}\",\"Query\":\"mutation{x}\"}",
+    "POST https://api.github.com/graphql content-type:application/json <<< {\"extensions\":{\"persistedQuery\":{}}}",
+    "PUT https://api.github.com/graphql content-type:application/json <<< {\"query\":\"{x}\"}",
+    "POST https://api.github.com:8443/graphql content-type:application/json <<< {\"query\":\"{x}\"}",
+    "POST https://ghes.example.com/graphql content-type:application/json <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/graphql?query=mutation{x} content-type:application/json <<< {\"query\":\"{x}\"}",
     "POST https://api.github.com/markdown",
     "POST https://api.github.com/markdown/raw",
@@ -308,6 +384,9 @@ const OPERATIONS: &[&str] = &[
     "GET https://ghcr.io/token?scope=repository:o/r:push",
     "PUT https://ghcr.io/v2/o/r/manifests/latest",
     "POST https://github.com/o/r/git-upload-pack content-type:application/x-git-upload-pack-request",
+    "GET https://gist.github.com/1234.git/info/refs?service=git-receive-pack",
+    "POST https://gist.github.com/1234.git/git-receive-pack content-type:application/x-git-receive-pack-request",
+    "POST https://uploads.github.com/repos/o/r/releases/1/assets?name=a",
     "GET https://github.com/o/r/info/refs?service=git-receive-pack",
     "POST https://github.com/o/r.git/info/lfs/objects/batch",
     "POST https://github.com/o/r.git/info/lfs/objects/batch content-type:application/vnd.git-lfs+json <<< {\"operation\":\"download\"}",
@@ -360,6 +439,8 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.github.com/orgs/o/members/u/codespaces/c/stop",
     "POST https://github.com/login/oauth/access_token",
     "POST https://github.com/login/device/code",
+    "POST https://ghes.example.com/login/oauth/access_token",
+    "POST https://api.github.com/enterprises/e/actions/runners/registration-token",
     "PUT https://ghes.example.com/api/v3/user/starred/o/r",
     "# anthropic",
     "POST https://api.anthropic.com/v1/messages",
@@ -368,6 +449,19 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.anthropic.com/api/event_logging/batch",
     "POST https://api.anthropic.com/v1/messages/batches",
     "POST https://api.anthropic.com/v1/files",
+    "DELETE https://api.anthropic.com/v1/files/f",
+    "POST https://api.anthropic.com/v1/messages/batches/b/cancel",
+    "POST https://api.anthropic.com/v1/sessions",
+    "POST https://api.anthropic.com/v1/sessions/s/events",
+    "POST https://api.anthropic.com/v1/skills",
+    "DELETE https://api.anthropic.com/v1/skills/s",
+    "POST https://api.anthropic.com/v1/organizations/invites",
+    "DELETE https://api.anthropic.com/v1/organizations/users/u",
+    "POST https://api.anthropic.com/v1/complete",
+    "POST https://api.anthropic.com/v1/messages/",
+    "POST https://api.anthropic.com/v1/%6Dessages",
+    "POST https://api.anthropic.com/api/claude_cli/settings",
+    "POST https://mcp-proxy.anthropic.com/v1/mcp/s",
     "POST https://api.anthropic.com/api/oauth/claude_cli/create_api_key",
     "POST https://api.anthropic.com/v1/organizations/api_keys/k",
     "POST https://api.anthropic.com/v1/oauth/token content-type:application/json <<< {\"grant_type\":\"refresh_token\",\"refresh_token\":\"sk-ant-ort01-clauderon-placeholder-7f3a9c21-000000\"}",
@@ -391,6 +485,16 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.openai.com/v1/chat/completions",
     "POST https://api.openai.com/v1/responses/r1/cancel",
     "POST https://api.openai.com/v1/files",
+    "POST https://api.openai.com/v1/fine_tuning/jobs",
+    "POST https://api.openai.com/v1/batches",
+    "POST https://api.openai.com/v1/assistants",
+    "DELETE https://api.openai.com/v1/assistants/a",
+    "POST https://api.openai.com/v1/threads/t/runs",
+    "POST https://api.openai.com/v1/vector_stores",
+    "POST https://api.openai.com/v1/vector_stores/v/files",
+    "POST https://api.openai.com/v1/images/generations",
+    "GET https://api.openai.com/v1/files/f/content",
+    "GET https://api.openai.com/v1/assistants upgrade",
     "DELETE https://api.openai.com/v1/responses",
     "POST https://api.openai.com/v1/organization/projects/p/service_accounts",
     "POST https://api.openai.com/v1/organization/admin_api_keys",
@@ -411,6 +515,9 @@ const OPERATIONS: &[&str] = &[
     "GET https://chatgpt.com/backend-api/codex/responses upgrade",
     "GET https://chatgpt.com/backend-api/wham/usage",
     "POST https://chatgpt.com/backend-api/wham/tasks",
+    "POST https://chatgpt.com/backend-api/wham/tasks/t/turns",
+    "POST https://chatgpt.com/backend-api/conversation",
+    "POST https://chatgpt.com/backend-api/codex/tasks",
     "GET https://chatgpt.com/backend-api/wham/remote/control/server upgrade",
     "# gemini",
     "POST https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:generateContent",
@@ -438,6 +545,9 @@ const OPERATIONS: &[&str] = &[
     "POST https://identity.pagerduty.com/oauth/token",
     "POST https://events.pagerduty.com/v2/enqueue",
     "GET https://events.eu.pagerduty.com/generic",
+    "POST https://events.pagerduty.com/v2/change/enqueue",
+    "POST https://events.pagerduty.com/generic/2010-04-15/create_event.json",
+    "POST https://api.pagerduty.com/incidents/i/snooze",
     "POST https://mcp.pagerduty.com/mcp content-type:application/json <<< {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}",
     "POST https://mcp.pagerduty.com/mcp content-type:application/json <<< {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\"}",
     "POST https://mcp.pagerduty.com/mcp content-type:application/json <<< [{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}]",
@@ -445,6 +555,11 @@ const OPERATIONS: &[&str] = &[
     "GET https://sentry.io/api/0/projects/",
     "POST https://sentry.io/api/0/organizations/o/releases/",
     "POST https://sentry.io/api/0/organizations/o/issues/1/autofix/",
+    "PUT https://sentry.io/api/0/organizations/o/issues/1/",
+    "GET https://sentry.io/api/0/organizations/o/chunk-upload/",
+    "POST https://sentry.io/api/0/organizations/o/chunk-upload/",
+    "POST https://sentry.io/api/0/organizations/o/artifactbundle/assemble/",
+    "POST https://o1.ingest.sentry.io/api/1/envelope/",
     "POST https://sentry.io/api/0/api-tokens/",
     "POST https://us.sentry.io/api/0/organizations/o/org-auth-tokens/",
     "POST https://sentry.io/api/0/sentry-apps/a/api-tokens/",
@@ -475,6 +590,10 @@ const OPERATIONS: &[&str] = &[
     "POST https://graf.example.com/g/api/dashboards/calculate-diff",
     "POST https://graf.example.com/g/api/public/dashboards/t/panels/1/query",
     "POST https://graf.example.com/g/api/alertmanager/grafana/config/api/v1/receivers/test",
+    "POST https://graf.example.com/g/api/v1/rule/test/grafana",
+    "GET https://graf.example.com/g/render/d-solo/x",
+    "GET https://graf.example.com/g/logout/saml",
+    "POST https://graf.example.com/g/api/user/auth-tokens/rotate",
     "POST https://graf.example.com/g/api/serviceaccounts/1/tokens",
     "POST https://graf.example.com/g/api/auth/keys",
     "POST https://graf.example.com/g/api/cloudmigration/token",
@@ -508,6 +627,15 @@ const OPERATIONS: &[&str] = &[
     "DELETE https://reg.example.com/-/user/token/npm_clauderon_placeholder_7f3a9c21000000",
     "DELETE https://reg.example.com/-/user/token/t",
     "PUT https://reg.example.com/-/package/p/dist-tags/latest",
+    "DELETE https://reg.example.com/-/package/p/dist-tags/latest",
+    "POST https://reg.example.com/-/package/p/access",
+    "PUT https://reg.example.com/-/package/p/collaborators/u",
+    "POST https://reg.example.com/-/package/p/trust",
+    "PUT https://reg.example.com/-/team/o/t/user",
+    "PUT https://reg.example.com/-/org/o/user",
+    "POST https://reg.example.com/-/npm/v1/hooks/hook",
+    "POST https://reg.example.com/-/npm/v1/user",
+    "DELETE https://reg.example.com/-/npm/v1/tokens/token/t",
     "DELETE https://reg.example.com/p/-/p-1.0.0.tgz/-rev/1",
     "# docker",
     "GET https://auth.docker.io/token?service=registry.docker.io",
@@ -525,8 +653,13 @@ const OPERATIONS: &[&str] = &[
     "POST https://hub.docker.com/v2/users/2fa-login",
     "POST https://hub.docker.com/v2/auth/token",
     "POST https://hub.docker.com/v2/access-tokens",
+    "POST https://hub.docker.com/v2/api_tokens",
+    "PATCH https://hub.docker.com/v2/access-tokens/u",
     "POST https://hub.docker.com/v2/orgs/o/access-tokens",
     "POST https://login.docker.com/oauth/device/code",
     "POST https://hub.docker.com/v2/repositories/",
     "POST https://registry-1.docker.io/v2/o/r/blobs/uploads/",
+    "PUT https://registry-1.docker.io/v2/o/r/manifests/latest",
+    "GET https://index.docker.io/v2/o/r/manifests/latest",
+    "GET https://login.docker.com/oauth/authorize",
 ];

@@ -42,7 +42,7 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
 const OPERATIONS: [Operation; 7] = [
     Operation::mint("docker.token", "POST", "v2/access-tokens|api_tokens").at(HUB),
     Operation::mint("docker.token", "POST", "v2/orgs/*/access-tokens").at(HUB),
-    Operation::mint("docker.login", "POST", "oauth/**").at("login.docker.com"),
+    Operation::mint("docker.login", "*", "oauth/**").at("login.docker.com"),
     Operation::look("registry-token", "GET POST", "token", registry_token).at(AUTH).derives(&REGISTRY),
     Operation::except(ReadException::RegistryToken, "v2/users/login/**").at(HUB).derives(&LOGIN),
     Operation::except(ReadException::RegistryToken, "v2/users/2fa-login/**").at(HUB).derives(&LOGIN),

@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing)]
 
 use std::borrow::Cow;
+use std::fmt;
 
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -213,6 +214,14 @@ impl Operation {
             Effect::Body(rule) => rule.by_head(facts),
             Effect::Look(look) => look(facts),
         }
+    }
+}
+
+/// The row as the table has it: its methods, its host where it names one, its path; a WebSocket's say so.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.methods, self.host.unwrap_or_default(), self.path)?;
+        if self.socket { f.write_str(" upgrade") } else { Ok(()) }
     }
 }
 
