@@ -8,6 +8,8 @@ mod child;
 mod cli;
 mod commands;
 mod copy;
+#[cfg(test)]
+mod documented;
 mod error;
 mod examples;
 mod output;
