@@ -267,6 +267,20 @@ async fn an_early_answer_reaches_a_client_that_still_sends() {
 }
 
 #[tokio::test]
+async fn a_refusal_reaches_a_client_that_sends_everything_first() {
+    const LEN: usize = 4 * 1024 * 1024;
+    let origin = github().start().await;
+    let rig = github_rig(&origin).start().await;
+    rig.create("review", &["--access-mode", "read-only"]).await;
+    let mut wire = rig.agent("review").await.tunnel("api.github.com").await;
+    wire.send(format!("PUT /upload HTTP/1.1\r\nHost: api.github.com\r\nContent-Length: {LEN}\r\n\r\n")).await;
+    wire.send(vec![b'x'; LEN]).await;
+    let reply = wire.reply().await.unwrap();
+    assert_eq!((reply.status(), reply.head.field("x-clauderon-error")), (403, Some("read_only")));
+    assert_eq!(origin.log().count(), 0);
+}
+
+#[tokio::test]
 async fn big_bodies_stream_through_a_small_daemon() {
     const LEN: u64 = 96 * 1024 * 1024;
     let origin = github().route("/down", |call| async move {

@@ -232,7 +232,7 @@ impl Http1<'_> {
         let closing = async {
             let _ = poll_fn(|cx| lock(&self.inbound).wire.poll_flush(cx)).await;
             let _ = poll_fn(|cx| lock(&self.inbound).wire.poll_shutdown(cx)).await;
-            let mut budget = MAX_SKIPPED_BODY;
+            let mut budget = MAX_LINGERED;
             while budget > 0 {
                 let n = poll_fn(|cx| {
                     let wire = &mut lock(&self.inbound).wire;
@@ -338,6 +338,10 @@ fn ready_or_none(head: Poll<Result<Option<Head>, Denial>>) -> Result<Option<Head
 
 /// Reading away more than this costs more than a new connection.
 const MAX_SKIPPED_BODY: u64 = 64 * 1024;
+
+/// What a client may still have to say when its reply is there. Many send all of an upload before they read, and would take the
+/// reset for the answer; a closed connection costs nothing but these bytes, which nobody keeps.
+const MAX_LINGERED: u64 = 32 * 1024 * 1024;
 
 /// How long a closing connection may take to take its last reply.
 const LINGER: Duration = Duration::from_secs(1);
