@@ -1,7 +1,7 @@
 //! A placeholder where it does not belong is an alarm, also where the request would be refused anyway.
 
 use clauderon_testkit::body;
-use clauderon_testkit::origin::Origin;
+use clauderon_testkit::origin::{Origin, OriginBuilder};
 use http::{Method, Request};
 
 use crate::{github, github_rig};
@@ -91,4 +91,65 @@ async fn every_spelling_of_a_host_is_that_host_and_no_other_is() {
     assert!(passed.iter().all(|seen| seen.field("authorization").is_none()), "{}", answered.status);
     assert_eq!(github.log().count(), sent);
     rig.assert_no_secret();
+}
+
+#[tokio::test]
+async fn what_only_looks_like_the_host_gets_nothing() {
+    const ALIKE: [&str; 9] = [
+        "api.github.com.evil.test",
+        "xapi.github.com",
+        "api-github.com",
+        "api.github.co",
+        "api.githuh.com",
+        // Cyrillic letters that look like the others.
+        "xn--pi-6kc.github.com",
+        "xn--ap-ioc.github.com",
+        "api.xn--gthub-n2e.com",
+        "api.github.com.github.test",
+    ];
+    let github = github().reply("/*", "x").start().await;
+    let near = ALIKE.into_iter().fold(Origin::https("near.test"), OriginBuilder::also);
+    let near = near.reply("/*", "x").start().await;
+    let rig = github_rig(&github).origin(&near).start().await;
+    rig.create("dev", &[]).await;
+    let own = rig.session_env("dev").await["GITHUB_TOKEN"].clone();
+    for host in ALIKE {
+        let mut client = rig.agent("dev").await.h1(host).await;
+        assert_eq!(client.get("/user").await.status, 200, "{host}");
+        assert_eq!(near.log().last().field("authorization"), None, "{host}");
+        let before = near.log().count();
+        let request =
+            Request::get("/user").header("authorization", format!("Bearer {own}")).body(body::empty()).unwrap();
+        let refused = client.fetch(request).await;
+        assert_eq!(refused.field("x-clauderon-error"), Some("placeholder_misdirected"), "{host}");
+        assert_eq!(near.log().count(), before, "{host}");
+    }
+    assert_eq!(github.log().count(), 0);
+    rig.assert_no_secret();
+}
+
+#[tokio::test]
+async fn a_host_that_can_be_read_two_ways_is_no_host() {
+    let github = github().reply("/*", "x").start().await;
+    let rig = github_rig(&github).start().await;
+    for authority in [
+        "api.github.com..:443",
+        ".api.github.com:443",
+        "api..github.com:443",
+        "api.github.com%2eevil.test:443",
+        "api.github.com%00.evil.test:443",
+        "api.github.com\\.evil.test:443",
+        "user@api.github.com:443",
+        "api.github.com:443:443",
+        "api.github.com:0443x",
+        "api.github.com:",
+        "xn--api-.github.com:443",
+        "xn--a.github.com:443",
+    ] {
+        let mut wire = clauderon_testkit::bytes::Wire::connect(rig.addr()).await;
+        let reply = wire.exchange(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")).await;
+        let status = reply.map(|reply| reply.status());
+        assert!(matches!(status, Some(400)), "{authority}: {status:?}");
+    }
+    assert_eq!(github.log().count(), 0);
 }

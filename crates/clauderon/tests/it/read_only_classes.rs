@@ -128,6 +128,120 @@ async fn a_body_beyond_the_limit_is_neither_kept_nor_waited_for() {
     assert_eq!(origin.log().only().body.len(), padded(1024 * 1024 - 64).len());
 }
 
+async fn post_in_pieces(client: &mut Client, sent: &str) -> Answered {
+    let (feed, body) = body::channel();
+    let request = Request::post("/graphql").header("content-type", JSON).body(body).unwrap();
+    let feeding = async move {
+        for piece in sent.as_bytes().chunks(60_000).map(<[u8]>::to_vec) {
+            if !feed.data(piece).await {
+                break;
+            }
+        }
+    };
+    tokio::join!(client.fetch(request), feeding).0
+}
+
+#[tokio::test]
+async fn the_limit_is_met_to_the_byte_and_holds_for_nobody_who_may_write() {
+    const LIMIT: usize = 1024 * 1024;
+    let (origin, rig) = github_sessions().await;
+    let exactly = |size: usize| {
+        let frame = "{\"query\":\"{x}\",\"variables\":\"\"}";
+        frame.replace(":\"\"}", &format!(":\"{}\"}}", "x".repeat(size - frame.len())))
+    };
+    for (size, status) in [(LIMIT, 200), (LIMIT + 1, 403)] {
+        let (before, sent) = (origin.log().count(), exactly(size));
+        for mut client in both(&rig, "review", "api.github.com").await {
+            assert_eq!(post(&mut client, "/graphql", JSON, sent.clone()).await.status, status, "{size} bytes");
+        }
+        // The same without a length: the head does not tell.
+        for mut client in both(&rig, "review", "api.github.com").await {
+            assert_eq!(post_in_pieces(&mut client, &sent).await.status, status, "{size} bytes in pieces");
+        }
+        let arrived = origin.log().requests().split_off(before);
+        assert_eq!(arrived.len(), if status == 200 { 4 } else { 0 });
+        assert!(arrived.iter().all(|seen| seen.body == sent && seen.complete));
+    }
+    let before = origin.log().count();
+    let mut client = rig.agent("review").await.h2("api.github.com").await;
+    assert_eq!(post(&mut client, "/graphql", JSON, exactly(10 * LIMIT)).await.status, 403);
+    let dir = rig.work_dir("project");
+    std::fs::write(dir.join("query.json"), exactly(10 * LIMIT)).unwrap();
+    for chunked in ["Transfer-Encoding: chunked", "Expect:"] {
+        let curl = rig.tool("curl", "review", &dir).await;
+        let curl = curl.args([
+            "-sS",
+            "--http1.1",
+            "-w",
+            "%{http_code}",
+            "-H",
+            chunked,
+            "-H",
+            "Content-Type: application/json",
+        ]);
+        let told = curl.args(["--data-binary", "@query.json", "https://api.github.com/graphql"]).finish().await;
+        assert!(told.stdout.ends_with("403"), "{}", told.all());
+    }
+    assert_eq!(origin.log().count(), before);
+    for mut client in both(&rig, "write", "api.github.com").await {
+        assert_eq!(post(&mut client, "/graphql", JSON, exactly(10 * LIMIT)).await.status, 200);
+        assert_eq!(origin.log().last().body_len, 10 * LIMIT as u64);
+    }
+}
+
+#[tokio::test]
+async fn a_document_nests_as_deep_as_people_write_and_variables_as_they_like() {
+    let (origin, rig) = github_sessions().await;
+    let document = |depth: usize| format!("{{\"query\":\"{}x{}\"}}", "{a".repeat(depth), "}".repeat(depth));
+    let variables =
+        |depth: usize| format!("{{\"query\":\"{{x}}\",\"variables\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+    for mut client in both(&rig, "review", "api.github.com").await {
+        for (body, status) in [
+            (document(40), 200),
+            (document(100_000), 403),
+            (variables(60), 200),
+            (variables(500_000), 200),
+            (format!("{{\"query\":\"{{x}}\",\"variables\":{}", "{\"a\":".repeat(100_000)), 403),
+            (format!("{{\"query\":\"query($a:{}Int{}){{x}}\"}}", "[".repeat(50_000), "]".repeat(50_000)), 403),
+        ] {
+            assert_eq!(post(&mut client, "/graphql", JSON, body.clone()).await.status, status, "{body:.60}");
+        }
+        assert_eq!(client.get("/user").await.status, 200, "the connection lives on");
+    }
+    assert_eq!(origin.log().requests().iter().filter(|seen| seen.method == Method::POST).count(), 6);
+}
+
+#[tokio::test]
+async fn a_query_by_get_passes_and_a_change_by_get_does_not() {
+    let (origin, rig) = github_sessions().await;
+    for mut client in both(&rig, "review", "api.github.com").await {
+        assert_eq!(client.get("/graphql?query=%7Bviewer%7Blogin%7D%7D").await.status, 200);
+        let before = origin.log().count();
+        for path in [
+            "/graphql?query=mutation%7Bx%7D",
+            "/graphql?query=%6d%75tation%7Bx%7D",
+            "/graphql?query=query%20a%7Bx%7D%20mutation%20b%7Bx%7D&operationName=a",
+            "/graphql?query=subscription%7Bx%7D",
+            "/GraphQL/?query=mutation%7Bx%7D",
+            "/graphql?batch=%5B%7B%22query%22:%22%5Cu006dutation%7Bx%7D%22%7D%5D",
+        ] {
+            for method in [Method::GET, Method::HEAD] {
+                let refused = client.send(method, path, "").await;
+                assert_eq!(
+                    (refused.status.as_u16(), refused.field("x-clauderon-error")),
+                    (403, Some("read_only")),
+                    "{path}"
+                );
+            }
+        }
+        assert_eq!(origin.log().count(), before);
+    }
+    let line = rig.audit_line("a refusal", |line| line.get("allowed") == false).await;
+    assert_eq!((line.text("path"), line.text("rule")), ("/graphql", "graphql-by-get"));
+    let mut client = rig.agent("write").await.h1("api.github.com").await;
+    assert_eq!(client.get("/graphql?query=mutation%7Bx%7D").await.status, 200);
+}
+
 #[tokio::test]
 async fn a_client_that_waits_to_be_told_is_told() {
     let (origin, rig) = github_sessions().await;
