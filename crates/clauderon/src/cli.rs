@@ -33,7 +33,7 @@ pub(crate) enum Command {
     #[command(before_long_help = examples::CREATE)]
     Create(CreateArgs),
     /// Run a command in a session of its own that ends with it
-    #[command(before_long_help = examples::RUN, override_usage = "clauderon run [OPTIONS] -- <CMD>...")]
+    #[command(before_long_help = examples::RUN, override_usage = "clauderon run [OPTIONS] -- <CMD>...\n       clauderon run [OPTIONS] --agent <AGENT>")]
     Run(RunArgs),
     /// List sessions
     #[command(visible_alias = "ls", before_long_help = examples::LIST)]
@@ -192,7 +192,7 @@ pub(crate) struct CreateArgs {
     /// Go on although the repository has changes that are not committed; a sandbox's copy leaves them out
     #[arg(long, requires = "repo")]
     pub(crate) allow_dirty: bool,
-    /// What the agent shall do
+    /// What the agent shall do; without it, it waits in a sandbox's terminal for `attach`
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
     /// The agent to start [default: claude]
@@ -218,8 +218,14 @@ pub(crate) struct RunArgs {
     pub(crate) session: SessionArgs,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
+    /// An agent to run instead of a command
+    #[arg(long, conflicts_with = "command")]
+    pub(crate) agent: Option<Agent>,
+    /// What the agent shall do; without it, it asks at your terminal
+    #[arg(long, value_name = "TEXT", requires = "agent", conflicts_with = "command")]
+    pub(crate) prompt: Option<String>,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    #[arg(required_unless_present = "agent", trailing_var_arg = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -551,6 +557,8 @@ mod tests {
             "clauderon create --name n -- make test --all",
             "clauderon run --access-mode read-only -- curl -s --fail https://x",
             "clauderon run curl -s",
+            "clauderon run --backend sandbox --writable --agent codex",
+            "clauderon run --agent claude --prompt x",
             "clauderon exec n -- sh -c id",
             "clauderon run --backend sandbox --writable -- make",
             "clauderon create --backend sandbox --repo . --allow-dirty -- make",
@@ -582,6 +590,8 @@ mod tests {
             "clauderon create --backend vm",
             "clauderon run",
             "clauderon run --forward 0 -- x",
+            "clauderon run --agent codex -- x",
+            "clauderon run --prompt x -- y",
             "clauderon run --acess-mode read-only -- x",
             "clauderon exec n",
             "clauderon set-access-mode n none",

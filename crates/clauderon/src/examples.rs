@@ -51,6 +51,7 @@ Examples:
   clauderon run -- gh pr list
   clauderon run --backend sandbox -- npm test      no way out but the proxy
   clauderon run --access-mode read-only -- npm audit
+  clauderon run --backend sandbox --writable --agent claude
   clauderon run --credential github --allow-host '*.github.com' -- ./script.sh
 ";
 

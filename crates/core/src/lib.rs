@@ -18,6 +18,7 @@
 //! A *derived token* is what an origin makes from a credential; its *audience* are the rules it may go out by.
 
 pub mod access;
+pub mod agent;
 pub mod audit;
 pub mod catalogue;
 pub mod cidr;

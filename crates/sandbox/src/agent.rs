@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use rustix::fs::{Access, CWD, Mode, OFlags, access, openat};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -41,9 +43,25 @@ fn confine(handed: &Handed<'_>) -> Result<Plan, SandboxError> {
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true).step("forbidding new privileges")?;
     landlock::apply(&plan.writable)?;
+    check_writable(&plan)?;
     syscalls::close_on_exec().step("closing descriptors")?;
     seccomp::apply()?;
     Ok(plan)
+}
+
+/// Agents have been seen to hang, and then to end as if all were well, where they cannot write to their home or `/tmp`.
+fn check_writable(plan: &Plan) -> Result<(), SandboxError> {
+    let home = plan.environment.iter().find(|(name, _)| name == "HOME").map(|(_, home)| home.as_str());
+    for directory in home.into_iter().chain(["/tmp"]) {
+        // A file without a name: nothing is left of it.
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match openat(CWD, directory, flags, Mode::RUSR | Mode::WUSR) {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => access(directory, Access::WRITE_OK),
+            written => written.map(drop),
+        }
+        .step(format_args!("writing to {directory}"))?;
+    }
+    Ok(())
 }
 
 /// Lowers a limit; one that is lower already stays.
@@ -60,7 +78,7 @@ fn drop_capabilities() -> Result<(), SandboxError> {
         match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
             Ok(()) => {}
             // Beyond the last one the kernel knows.
-            Err(rustix::io::Errno::INVAL) => break,
+            Err(Errno::INVAL) => break,
             Err(error) => return Err(SandboxError::arming("dropping capabilities", error)),
         }
     }

@@ -33,12 +33,18 @@ async fn print(client: &Client, session: &SessionInfo) -> Result<u8> {
     let Some(code) = ended.exit_code else {
         return Err(CliError::new(error::FAILURE, format_args!("session `{}` is {}", session.name, ended.status)));
     };
-    // Agents that cannot reach their model have been seen to say nothing and call it success.
-    if code == 0 && was_silent {
+    if was_silent {
+        warn_of_silence(&ended);
+    }
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// Agents that cannot reach their model have been seen to say nothing and call it success.
+pub(super) fn warn_of_silence(session: &SessionInfo) {
+    if session.exit_code == Some(0) {
         output::warning(format_args!("session `{}` ended without writing anything", session.name));
         output::hint(format_args!("see what it asked for: clauderon audit query --session {}", session.name));
     }
-    Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
 /// What `create` and `run` say alike about a new session.
@@ -95,7 +101,8 @@ fn agent(args: &CreateArgs) -> Result<Option<String>> {
     if !args.command.is_empty() {
         return Ok(None);
     }
-    if args.repo.is_none() || args.prompt.is_none() {
+    let is_asked_something = args.prompt.is_some() || args.session.backend == Backend::Sandbox;
+    if args.repo.is_none() || !is_asked_something {
         return Err(CliError::new(error::USAGE, "an agent needs `--repo PATH` and `--prompt TEXT`")
             .hint("`--no-agent` makes a session for your own shell; `-- CMD` starts a command instead of an agent"));
     }
@@ -133,6 +140,9 @@ fn tell(session: &SessionInfo) -> Result {
     output::hint(match session.agent.as_str() {
         "none" if session.backend == sandbox::BACKEND => format!("run in it: clauderon exec {} -- CMD", session.name),
         "none" => format!("use it in this shell: eval \"$(clauderon env {})\"", session.name),
+        _ if session.backend == sandbox::BACKEND => {
+            format!("watch it: clauderon logs -f {0}; talk with it: clauderon attach {0}", session.name)
+        }
         _ => format!("watch it: clauderon logs -f {}", session.name),
     });
     Ok(())

@@ -1,22 +1,24 @@
 //! `run`: a command in the foreground, in a session that ends with it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clauderon_api::{Client, CreateSession, SessionInfo};
+use clauderon_core::agent::Agent;
 
 use super::create;
-use crate::cli::RunArgs;
-use crate::error::Result;
+use crate::cli::{Backend, PlaceArgs, RunArgs, typed};
+use crate::error::{CliError, NOT_FOUND, Result};
 use crate::{child, output, reach, sandbox};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8> {
-    let wanted = wanted(&args)?;
+    let command = command(&args)?;
+    let wanted = wanted(&args, &command)?;
     let client = reach::daemon_started().await?;
     create::warn_if_not_isolated(args.session.backend);
     create::warn_of_forwards(&args.session);
     let session = create::create(&client, &wanted).await?;
-    let outcome = in_session(&client, &session, &args).await;
+    let outcome = in_session(&client, &session, args.place, &command).await;
     // The daemon would notice the end of this process by itself; asking ends the session's tokens at once.
     if let Err(error) = client.delete_session(&session.name).await {
         output::warning(format_args!("session `{}` was not deleted: {error}", session.name));
@@ -24,21 +26,40 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8> {
     outcome
 }
 
-async fn in_session(client: &Client, session: &SessionInfo, args: &RunArgs) -> Result<u8> {
+async fn in_session(client: &Client, session: &SessionInfo, place: PlaceArgs, words: &[OsString]) -> Result<u8> {
     if session.backend == sandbox::BACKEND {
-        let command =
-            sandbox::command(client, &session.name, args.place, &args.command, Some(std::process::id())).await?;
+        let command = sandbox::command(client, &session.name, place, words, Some(std::process::id())).await?;
         return child::foreground(command).await;
     }
     let env = client.session_env(&session.name).await.map_err(reach::failed)?;
-    child::foreground(child::command(&args.command, &env)).await
+    child::foreground(child::command(words, &env)).await
 }
 
-fn wanted(args: &RunArgs) -> Result<CreateSession> {
+/// The command that was given, or the agent's.
+fn command(args: &RunArgs) -> Result<Vec<OsString>> {
+    let Some(agent) = args.agent.and_then(|agent| Agent::parse(&typed(&agent))) else {
+        return Ok(args.command.clone());
+    };
+    let name = agent.name();
+    if !is_on_path(name) {
+        let error = CliError::new(NOT_FOUND, format!("`{name}` is not on your PATH"));
+        return Err(error.hint(format!("install {name}, or give any other command after `--`")));
+    }
+    let arguments = agent.arguments(args.prompt.as_deref(), args.session.backend == Backend::Sandbox);
+    Ok(std::iter::once(name.to_owned()).chain(arguments).map(OsString::from).collect())
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+fn wanted(args: &RunArgs, command: &[OsString]) -> Result<CreateSession> {
     let described = create::described(&args.session)?;
-    let program = args.command.first().map(|word| name_for(word));
+    let program = command.first().map(|word| name_for(word));
     Ok(CreateSession {
         name: described.name.clone().or(program),
+        agent: args.agent.map(|agent| typed(&agent)),
         ephemeral: true,
         owner_pid: Some(std::process::id()),
         ..described

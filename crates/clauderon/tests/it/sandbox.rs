@@ -211,6 +211,9 @@ async fn a_script_gets_the_output_and_the_exit_code() {
         assert_eq!((spoke.code, spoke.stdout.as_str()), (7, "begun\ndone\n"), "{}", spoke.all());
         let silent = with("exit 0").succeed().await;
         assert!(silent.stderr.contains("ended without writing anything"), "{}", silent.all());
+        let name = silent.stderr.split("created session `").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+        let logs = rig.cli(["logs", name]).succeed().await;
+        assert!(logs.stderr.contains("ended without writing anything"), "{}", logs.all());
         let killed = with("kill -9 $$").finish().await;
         assert_eq!(killed.code, 137, "{}", killed.all());
     }

@@ -28,7 +28,10 @@ pub(crate) struct Profiles {
 pub(super) fn variables(grounds: &Grounds<'_>) -> Vec<(String, String)> {
     let homes = [("CLAUDE_CONFIG_DIR", CLAUDE), ("CODEX_HOME", CODEX), ("GEMINI_CLI_HOME", GEMINI)];
     let used = homes.into_iter().filter(|(_, home)| is_used(grounds, home));
-    used.map(|(variable, home)| (variable.to_owned(), place(grounds, home).display().to_string())).collect()
+    let homes = used.map(|(variable, home)| (variable.to_owned(), place(grounds, home).display().to_string()));
+    // Whoever started it behind walls trusts the place: Claude Code would ask, and a session has no answer.
+    let trusts = (has_walls(grounds) && is_used(grounds, CLAUDE)).then(|| ("CLAUDE_CODE_SANDBOXED".into(), "1".into()));
+    homes.chain(trusts).collect()
 }
 
 /// Writes the logins anew, and the settings where there are none yet: those are the agent's to change. Gives what was written,
@@ -47,6 +50,10 @@ pub(crate) fn write(grounds: &Grounds<'_>) -> io::Result<Vec<PathBuf>> {
         });
     }
     Ok(written)
+}
+
+fn has_walls(grounds: &Grounds<'_>) -> bool {
+    grounds.session.backend != "local"
 }
 
 fn place(grounds: &Grounds<'_>, home: &str) -> PathBuf {
@@ -75,6 +82,11 @@ fn claude(grounds: &Grounds<'_>, dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     // It would ask for a theme and a login before anything else.
     written.extend(write_once(dir.join(".claude.json"), &pretty(&json!({ "hasCompletedOnboarding": true })))?);
+    if has_walls(grounds) {
+        // Its presets skip permissions, which it would have confirmed at a terminal first.
+        let settings = json!({ "skipDangerousModePermissionPrompt": true });
+        written.extend(write_once(dir.join("settings.json"), &pretty(&settings))?);
+    }
     Ok(written)
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clauderon_api::CreateSession;
 use clauderon_core::access::AccessMode;
+use clauderon_core::agent::Agent;
 use clauderon_core::credential::CredentialName;
 use clauderon_core::host::HostPattern;
 use clauderon_core::session::SessionName;
@@ -113,50 +114,44 @@ fn agent_and_command(
     }
     match agent {
         Some(agent @ ("none" | "custom")) => Ok((agent.to_owned(), Vec::new())),
-        // `run` starts its command itself.
-        None if request.ephemeral => Ok(("custom".to_owned(), Vec::new())),
+        // `run` starts its command itself, an agent too.
+        agent if request.ephemeral => Ok((known_agent(agent.unwrap_or("custom"))?.to_owned(), Vec::new())),
         preset => {
-            let agent = known_agent(preset.unwrap_or("claude"))?;
-            Ok((agent.to_owned(), preset_command(agent, request.prompt.as_deref(), backend, env)?))
+            let agent = preset.map_or(Ok(Agent::Claude), |name| Agent::parse(name).ok_or_else(|| no_agent(name)))?;
+            Ok((agent.name().to_owned(), preset_command(agent, request.prompt.as_deref(), backend, env)?))
         }
     }
 }
 
 fn known_agent(agent: &str) -> Result<&str, SessionError> {
-    let known = ["claude", "codex", "gemini", "custom", "none"].contains(&agent);
-    known.then_some(agent).ok_or_else(|| {
-        SessionError::bad_request(format!("there is no agent {agent:?}"))
-            .with_hint("the agents are `claude`, `codex` and `gemini`; give any other command after `--`")
-    })
+    let is_known = Agent::parse(agent).is_some() || ["custom", "none"].contains(&agent);
+    is_known.then_some(agent).ok_or_else(|| no_agent(agent))
 }
 
-/// The command that makes an agent work on a prompt without a terminal.
+fn no_agent(name: &str) -> SessionError {
+    SessionError::bad_request(format!("there is no agent {name:?}"))
+        .with_hint("the agents are `claude`, `codex` and `gemini`; give any other command after `--`")
+}
+
+/// The command that makes an agent work on a prompt without a terminal, or without a prompt at its terminal.
 fn preset_command(
-    agent: &str,
+    agent: Agent,
     prompt: Option<&str>,
     backend: &str,
     env: &Environment,
 ) -> Result<Vec<String>, SessionError> {
-    let prompt = prompt.filter(|prompt| !prompt.trim().is_empty()).ok_or_else(|| {
-        SessionError::bad_request(format!("`{agent}` needs a prompt"))
-            .with_hint("give --prompt TEXT, a command after `--`, or --no-agent for a session without a process")
+    let prompt = prompt.filter(|prompt| !prompt.trim().is_empty());
+    let (name, has_walls) = (agent.name(), backend == sandboxed::BACKEND);
+    if prompt.is_none() && !has_walls {
+        let error = SessionError::bad_request(format!("`{name}` needs a prompt, or a terminal to be asked at"));
+        return Err(error.with_hint("give --prompt TEXT, or --backend sandbox: it has a terminal for `attach`"));
+    }
+    let program = find_program(env, name).ok_or_else(|| SessionError::Backend {
+        what: format!("`{name}` is not on the daemon's PATH"),
+        hint: Some(format!("install {name} and restart the daemon, or give a command after `--`")),
     })?;
-    let program = find_program(env, agent).ok_or_else(|| SessionError::Backend {
-        what: format!("`{agent}` is not on the daemon's PATH"),
-        hint: Some(format!("install {agent} and restart the daemon, or give a command after `--`")),
-    })?;
-    let program = program.to_string_lossy().into_owned();
-    // Nobody is there to be asked. Codex would put a sandbox of its own into ours, where none can be made.
-    let is_sandboxed = backend == sandboxed::BACKEND;
-    let arguments: &[&str] = match agent {
-        "codex" if is_sandboxed => &["exec", "--dangerously-bypass-approvals-and-sandbox", prompt],
-        "codex" => &["exec", prompt],
-        "gemini" if is_sandboxed => &["--skip-trust", "--yolo", "-p", prompt],
-        "gemini" => &["--skip-trust", "-p", prompt],
-        _ if is_sandboxed => &["--dangerously-skip-permissions", "-p", prompt],
-        _ => &["-p", prompt],
-    };
-    let command: Vec<String> = std::iter::once(program).chain(arguments.iter().map(|&text| text.to_owned())).collect();
+    let mut command = vec![program.to_string_lossy().into_owned()];
+    command.extend(agent.arguments(prompt, has_walls));
     no_nul(&command).map(|()| command)
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::installed;
 use crate::rig;
 
-const KEY: &str = "AIzaTheRealKeyNobodyMaySee0123456789abc";
+pub(super) const KEY: &str = "AIzaTheRealKeyNobodyMaySee0123456789abc";
 
 /// One streamed answer that repeats the key it was asked with.
 async fn generate(call: Call) -> Response<Body> {
@@ -30,6 +30,11 @@ async fn generate(call: Call) -> Response<Body> {
     with_field(Response::new(body), "content-type", "text/event-stream")
 }
 
+pub(super) async fn model() -> Origin {
+    let origin = Origin::https("generativelanguage.googleapis.com").require("x-goog-api-key", KEY);
+    origin.route("/v1beta/models/*", |call| async move { generate(call).await }).start().await
+}
+
 async fn ask(rig: &Rig, session: &str) -> Finished {
     let script = installed::script("@google/gemini-cli/bundle/gemini.js").display().to_string();
     let dir = rig.work_dir("project");
@@ -46,8 +51,7 @@ async fn ask(rig: &Rig, session: &str) -> Finished {
 
 #[tokio::test]
 async fn thinks_with_an_api_key_in_both_modes() {
-    let origin = Origin::https("generativelanguage.googleapis.com").require("x-goog-api-key", KEY);
-    let origin = origin.route("/v1beta/models/*", |call| async move { generate(call).await }).start().await;
+    let origin = model().await;
     let rig = rig().secret("gemini_api_key", KEY).origin(&origin).start().await;
     for mode in ["read-only", "read-write"] {
         rig.create(mode, &["--access-mode", mode, "--allow-host", "generativelanguage.googleapis.com"]).await;
