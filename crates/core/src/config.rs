@@ -202,6 +202,10 @@ pub struct ServiceSettings {
     pub region: Option<String>,
     /// Sentry, Grafana: the path above the API at `hosts`; no trailing slash.
     pub path_prefix: Option<String>,
+    /// Grafana: whether read-only sessions may send queries that a data source runs as they are; yes unless said otherwise.
+    pub sql_query: Option<bool>,
+    /// Grafana: whether sessions may reach data sources through it; yes unless said otherwise.
+    pub datasource_proxy: Option<bool>,
     /// Fields that go along with the credential, where the client did not send them.
     pub extra_headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -274,6 +278,21 @@ pub struct PolicySettings {
     pub allow_minting: Vec<String>,
     /// The only hosts anyone may reach; `None` means all.
     pub allow_hosts: Option<Vec<HostPattern>>,
+    /// Operations that a service's settings close.
+    pub closed: Vec<Closed>,
+}
+
+/// An operation that a key of `[services.<name>]` closes while it is `false`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// The service.
+    pub service: &'static str,
+    /// The key.
+    pub key: &'static str,
+    /// The operation's rule.
+    pub rule: &'static str,
+    /// Whether read-write sessions may do it all the same.
+    pub to_readers_only: bool,
 }
 
 impl Settings {
@@ -388,7 +407,12 @@ impl Default for Limits {
 
 impl Default for PolicySettings {
     fn default() -> Self {
-        Self { read_only_allow: ReadException::ALL.to_vec(), allow_minting: Vec::new(), allow_hosts: None }
+        Self {
+            read_only_allow: ReadException::ALL.to_vec(),
+            allow_minting: Vec::new(),
+            allow_hosts: None,
+            closed: Vec::new(),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use http::Method;
 
 use crate::access::{AccessMode, OperationClass, ReadException};
 use crate::classify::{Classification, Classified, Narrowing};
-use crate::config::PolicySettings;
+use crate::config::{Closed, PolicySettings};
 use crate::denial::{Denial, DenialCode};
 use crate::derived::Derivation;
 use crate::facts::Facts;
@@ -51,6 +51,7 @@ pub fn decide(
 ) -> Result<Permit, Denial> {
     check_host(facts.origin, session, settings)?;
     check_class(facts, classified, session, settings)?;
+    check_closed(facts, session, rules, settings)?;
     check_form(facts, rules)?;
     Ok(Permit {
         classified,
@@ -190,6 +191,26 @@ fn check_class(
     // What the method alone decides is promised to the letter; where a protocol is known, its clients show this member.
     let refused = if classified.rule == "method" { refused } else { refused.detail("message", WRITES_ARE_BLOCKED) };
     Err(refused.hint(format!("clauderon set-access-mode {} read-write", session.name)))
+}
+
+/// Refuses what the user's configuration closes to this session. The service is asked anew: a field that overrides the method
+/// gives a request another class, and does not open it.
+fn check_closed(
+    facts: &Facts<'_>,
+    session: &Session,
+    rules: &RuleSet,
+    settings: &PolicySettings,
+) -> Result<(), Denial> {
+    if settings.closed.is_empty() {
+        return Ok(());
+    }
+    let asked = service::classify(facts, rules).map(|classification| classification.without_body().rule);
+    let closes = |closed: &&Closed| Some(closed.rule) == asked && (!closed.to_readers_only || reads_only(session));
+    let Some(Closed { service, key, rule, .. }) = settings.closed.iter().find(closes) else { return Ok(()) };
+    let denial =
+        Denial::new(DenialCode::SwitchedOff, "this is switched off").shape(service::error_shape(rule)).rule(rule);
+    let hint = format!("set `{key} = true` under [services.{service}] in proxy.toml");
+    Err(with_context(denial, Some(facts.method), facts.origin, session).hint(hint))
 }
 
 /// Whether an exception makes a difference to this session.

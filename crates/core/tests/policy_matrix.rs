@@ -111,6 +111,35 @@ fn allow_lists_hold_for_hosts_and_ports() {
 }
 
 #[test]
+fn what_grafanas_settings_close_is_closed() {
+    let closing = |key: &str| {
+        let toml = format!("[services.grafana]\nurl = \"https://graf.example.com/g\"\n{key} = false");
+        Settings::parse(&toml, Path::new("/h/.c"), Path::new("/h")).unwrap().policy
+    };
+    let code = |mode, settings: &PolicySettings, request: &str| {
+        let judged = Rig::new(mode, settings.clone()).judge(request).1;
+        judged.map(|_| ()).map_err(|denial| (denial.code, denial.hint.unwrap_or_default()))
+    };
+    let (query, proxied) =
+        ("POST https://graf.example.com/g/api/ds/query", "https://graf.example.com/g/api/datasources/proxy/7");
+    let (sql, proxy) = (closing("sql_query"), closing("datasource_proxy"));
+    let off = |key: &str| {
+        Err((DenialCode::SwitchedOff, format!("set `{key} = true` under [services.grafana] in proxy.toml")))
+    };
+    assert_eq!(code(AccessMode::ReadOnly, &sql, query), off("sql_query"));
+    assert_eq!(code(AccessMode::ReadWrite, &sql, query), Ok(()));
+    assert_eq!(code(AccessMode::ReadOnly, &sql, &format!("GET {proxied}/api/v1/query")), Ok(()));
+    for request in [format!("GET {proxied}/api/v1/query"), format!("POST {proxied}/api/v1/query")] {
+        assert_eq!(code(AccessMode::ReadOnly, &proxy, &request), off("datasource_proxy"), "{request}");
+    }
+    for path in ["/api/v1/query", "/x", "", "/%61pi/v1/admin", "//api", "/x x-http-method-override:GET"] {
+        let request = format!("DELETE {proxied}{path}");
+        assert_eq!(code(AccessMode::ReadWrite, &proxy, &request), off("datasource_proxy"), "{request}");
+    }
+    assert_eq!(code(AccessMode::ReadOnly, &proxy, query), Ok(()));
+}
+
+#[test]
 fn overriding_the_method_makes_a_write() {
     let rig = Rig::new(AccessMode::ReadOnly, PolicySettings::default());
     for header in ["X-HTTP-Method-Override", "x-method-override", "X-HTTP-METHOD"] {
@@ -542,6 +571,10 @@ const OPERATIONS: &[&str] = &[
     "POST https://api.pagerduty.com/services/s/integrations",
     "GET https://api.pagerduty.com/services/s/integrations/i",
     "POST https://api.pagerduty.com/event_orchestrations/e/integrations",
+    "GET https://api.pagerduty.com/services/s",
+    "GET https://api.pagerduty.com/services?include%5B%5D=integrations",
+    "GET https://api.pagerduty.com/services/s?include[]=%69ntegrations",
+    "GET https://api.pagerduty.com/event_orchestrations/e/integrations/i",
     "POST https://identity.pagerduty.com/oauth/token",
     "POST https://events.pagerduty.com/v2/enqueue",
     "GET https://events.eu.pagerduty.com/generic",

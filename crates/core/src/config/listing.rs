@@ -131,6 +131,10 @@ impl Listing<'_> {
             for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?))) {
                 self.add(&key(name), quoted(text));
             }
+            let switches = [("sql_query", service.sql_query), ("datasource_proxy", service.datasource_proxy)];
+            for (name, on) in switches.into_iter().filter_map(|(name, on)| Some((name, on?))) {
+                self.add(&key(name), on);
+            }
             if !service.extra_headers.is_empty() {
                 let shown = |(name, value): &(HeaderName, HeaderValue)| {
                     format!("{name} = {}", quoted(String::from_utf8_lossy(value.as_bytes())))

@@ -15,7 +15,7 @@ use super::values::{self, Places};
 use super::{ConfigErrors, LoginSettings, OnePasswordSettings, OpReference, ServiceSettings, Settings, UserCredential};
 use crate::credential::{CredentialKind, CredentialName};
 use crate::host::Host;
-use crate::service::{SERVICES, Service};
+use crate::service::{self, SERVICES, Service};
 
 /// The settings of a whole document, or all of its mistakes.
 pub(super) fn settings(text: &str, places: Places<'_>) -> Result<Settings, ConfigErrors> {
@@ -28,6 +28,7 @@ pub(super) fn settings(text: &str, places: Places<'_>) -> Result<Settings, Confi
     network(&mut root, &mut settings);
     limits(&mut root, &mut settings);
     services(&mut root, &mut settings, places);
+    settings.policy.closed = service::closed(&settings.services);
     let credentials = root.tables("credential");
     let named = credential::names(&credentials);
     onepassword(&mut root, &mut settings.onepassword, &named, places);
@@ -182,6 +183,8 @@ fn service(table: &mut Table<'_, '_>, service: &Service) -> ServiceSettings {
         username: table.string("username", values::user_name),
         region: table.string("region", values::region),
         path_prefix: table.string("path_prefix", values::path_prefix),
+        sql_query: table.boolean("sql_query"),
+        datasource_proxy: table.boolean("datasource_proxy"),
         extra_headers: table.table("extra_headers").map(|fields| extra_headers(&fields)).unwrap_or_default(),
     };
     for key in table.asked().iter().filter(|key| !service.settings.contains(key) && table.has(key)) {

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 
 use super::{Operation, Rows, Service, base_url};
-use crate::config::ServiceSettings;
+use crate::config::{Closed, ServiceSettings};
 use crate::credential::CredentialKind;
 use crate::denial::ErrorShape;
 use crate::facts::Facts;
@@ -18,7 +18,7 @@ pub(super) const SERVICE: Service = Service {
     root,
     other_hosts: &[],
     errors: ErrorShape::Message,
-    settings: &["url", "hosts", "path_prefix", "extra_headers"],
+    settings: &["url", "hosts", "path_prefix", "extra_headers", "sql_query", "datasource_proxy"],
 };
 
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
@@ -51,6 +51,23 @@ fn decrypts(facts: &Facts<'_>) -> bool {
     { pairs }.any(|(name, value)| decode(name) == "decrypt" && value != "false")
 }
 
+/// What the settings close.
+pub(super) fn closed(settings: &ServiceSettings) -> Vec<Closed> {
+    let off = |switch: Option<bool>| switch == Some(false);
+    let queries = off(settings.sql_query).then(|| closed_by("sql_query", DATA_QUERY, true));
+    let proxied = [PROXIED, PROXIED_QUERY].map(|rule| closed_by("datasource_proxy", rule, false));
+    queries.into_iter().chain(proxied.into_iter().filter(|_| off(settings.datasource_proxy))).collect()
+}
+
+const fn closed_by(key: &'static str, rule: &'static str, to_readers_only: bool) -> Closed {
+    Closed { service: "grafana", key, rule, to_readers_only }
+}
+
+/// Queries of any data source, which runs them as it runs its own: SQL may do more than read.
+const DATA_QUERY: &str = "grafana.data-query";
+const PROXIED_QUERY: &str = "grafana.proxied-query";
+const PROXIED: &str = "grafana.proxied";
+
 const OPERATIONS: [Operation; 29] = [
     Operation::mint("grafana.token", "POST", "**/api/serviceaccounts/*/tokens"),
     Operation::mint("grafana.token", "POST", "**/api/auth/keys"),
@@ -61,25 +78,25 @@ const OPERATIONS: [Operation; 29] = [
     Operation::mint("grafana.login", "*", "**/api/user/auth-tokens/rotate"),
     Operation::mint("grafana.license", "*", "**/api/licensing/token/**"),
     Operation::mint("grafana.decrypt", "GET", "**/api/v1/provisioning/**").when(decrypts),
-    Operation::query("grafana.query", "api/ds/query"),
-    Operation::query("grafana.query", "api/tsdb/query"),
-    Operation::query("grafana.query", "apis/query.grafana.app/**/query"),
+    Operation::query(DATA_QUERY, "api/ds/query"),
+    Operation::query(DATA_QUERY, "api/tsdb/query"),
+    Operation::query(DATA_QUERY, "apis/query.grafana.app/**/query"),
     Operation::query("grafana.query", "api/dashboards/calculate-diff"),
     Operation::query("grafana.query", "api/public/dashboards/*/panels/*/query"),
-    Operation::query("grafana.query", "api/datasources/proxy/*/api/v1/query|query_range|series|labels"),
-    Operation::query("grafana.query", "api/datasources/proxy/*/loki/api/v1/query|query_range"),
-    Operation::query("grafana.query", "api/datasources/proxy/*/_msearch|_search"),
-    Operation::query("grafana.query", "api/datasources/proxy/uid/*/api/v1/query|query_range|series|labels"),
-    Operation::query("grafana.query", "api/datasources/proxy/uid/*/loki/api/v1/query|query_range"),
-    Operation::query("grafana.query", "api/datasources/proxy/uid/*/_msearch|_search"),
-    Operation::read("grafana.query", "GET", "api/datasources/proxy/*/api/v1/query|query_range|series|labels"),
-    Operation::read("grafana.query", "GET", "api/datasources/proxy/*/loki/api/v1/query|query_range"),
-    Operation::read("grafana.query", "GET", "api/datasources/proxy/*/_msearch|_search"),
-    Operation::read("grafana.query", "GET", "api/datasources/proxy/uid/*/api/v1/query|query_range|series|labels"),
-    Operation::read("grafana.query", "GET", "api/datasources/proxy/uid/*/loki/api/v1/query|query_range"),
-    Operation::read("grafana.query", "GET", "api/datasources/proxy/uid/*/_msearch|_search"),
+    Operation::query(PROXIED_QUERY, "api/datasources/proxy/*/api/v1/query|query_range|series|labels"),
+    Operation::query(PROXIED_QUERY, "api/datasources/proxy/*/loki/api/v1/query|query_range"),
+    Operation::query(PROXIED_QUERY, "api/datasources/proxy/*/_msearch|_search"),
+    Operation::query(PROXIED_QUERY, "api/datasources/proxy/uid/*/api/v1/query|query_range|series|labels"),
+    Operation::query(PROXIED_QUERY, "api/datasources/proxy/uid/*/loki/api/v1/query|query_range"),
+    Operation::query(PROXIED_QUERY, "api/datasources/proxy/uid/*/_msearch|_search"),
+    Operation::read(PROXIED_QUERY, "GET", "api/datasources/proxy/*/api/v1/query|query_range|series|labels"),
+    Operation::read(PROXIED_QUERY, "GET", "api/datasources/proxy/*/loki/api/v1/query|query_range"),
+    Operation::read(PROXIED_QUERY, "GET", "api/datasources/proxy/*/_msearch|_search"),
+    Operation::read(PROXIED_QUERY, "GET", "api/datasources/proxy/uid/*/api/v1/query|query_range|series|labels"),
+    Operation::read(PROXIED_QUERY, "GET", "api/datasources/proxy/uid/*/loki/api/v1/query|query_range"),
+    Operation::read(PROXIED_QUERY, "GET", "api/datasources/proxy/uid/*/_msearch|_search"),
     // The rest of a data source's API is what the data source makes of it.
-    Operation::write("grafana.proxied", "*", "**/api/datasources/proxy/**"),
+    Operation::write(PROXIED, "*", "**/api/datasources/proxy/**"),
     // GETs that write, in Grafana's own route table.
     Operation::write("grafana.writing-get", "*", "**/api/snapshots-delete/**"),
     Operation::write("grafana.writing-get", "*", "**/logout/**"),

@@ -15,6 +15,7 @@ mod pagerduty;
 mod sentry;
 mod talos;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderName, HeaderValue};
@@ -23,7 +24,7 @@ pub use self::operation::Operation;
 use self::operation::{Asked, Site};
 use crate::catalogue;
 use crate::classify::Classification;
-use crate::config::{ServiceSettings, Settings, UserCredential};
+use crate::config::{Closed, ServiceSettings, Settings, UserCredential};
 use crate::credential::CredentialKind;
 use crate::denial::ErrorShape;
 use crate::derived::Derivation;
@@ -76,6 +77,11 @@ pub fn rules(settings: &Settings) -> Vec<Rule> {
         .filter(|service| service.kind.is_in_force(settings))
         .flat_map(|service| (service.rules)(settings.services.get(service.kind.names().name).unwrap_or(&none)));
     own.chain(builtin).collect()
+}
+
+/// What `[services.<name>]` closes to sessions.
+pub fn closed(services: &BTreeMap<String, ServiceSettings>) -> Vec<Closed> {
+    services.get(CredentialKind::Grafana.names().name).map(grafana::closed).unwrap_or_default()
 }
 
 /// The class of a request to one of a service's origins that stays in: it would make a credential, or give other lasting access,
