@@ -503,6 +503,35 @@ async fn a_realtime_secret_opens_one_conversation() {
 }
 
 #[tokio::test]
+async fn routing_keys_are_masked_wherever_pagerduty_shows_them() {
+    const KEY: &str = "u+TheRealKeyNobodySee";
+    const ROUTING: &str = "R0TheRealRoutingKeyNobodyMaySee0";
+    let integration =
+        format!("{{\"id\":\"I\",\"integration_key\":\"{ROUTING}\",\"parameters\":{{\"routing_key\":\"{ROUTING}\"}}}}");
+    let (shown, masked) = (integration.clone(), integration.replace(ROUTING, "********"));
+    let origin = Origin::https("api.pagerduty.com").require("authorization", &format!("Token token={KEY}"));
+    let origin = origin
+        .reply("/services", "{\"services\":[]}")
+        .route("/*", move |_| std::future::ready(ok(shown.clone())))
+        .start()
+        .await;
+    let rig = rig().secret("pagerduty_token", KEY).guards(ROUTING).origin(&origin).start().await;
+    for h2 in [false, true] {
+        let mut client = client(&rig, "default", "api.pagerduty.com", h2).await;
+        for path in [
+            "/services/s/integrations/I",
+            "/services/s?include%5B%5D=integrations",
+            "/Services/s/integrations.json",
+            "/event_orchestrations/e/integrations",
+        ] {
+            assert_eq!(client.get(path).await.text(), masked, "{path}");
+        }
+        assert_eq!(client.get("/services").await.text(), "{\"services\":[]}");
+    }
+    rig.assert_no_secret();
+}
+
+#[tokio::test]
 async fn a_named_minting_gives_a_placeholder_and_a_listing_is_masked() {
     const NPM: &str = "npm_TheRealTokenNobodyMaySee0123456789ab";
     const NEW: &str = "npm_AnotherRealTokenNobodyMaySee01234567";

@@ -163,15 +163,15 @@ impl Operation {
         let form = refuses || asked.facts.upgrade == self.socket;
         let method = (refuses && asked.any_method) || self.takes(asked.facts.method);
         let fits = form && method && self.is_at(asked.facts, site) && self.covers(asked, site.root, refuses);
-        let holds = fits && self.condition.is_none_or(|condition| condition(asked.facts));
-        holds.then(|| self.outcome(asked.facts))
+        (fits && self.holds(asked.facts)).then(|| self.outcome(asked.facts))
     }
 
     /// The tokens in the answer, if the request may be one that is answered with some.
     pub(super) fn answers(&self, asked: &Asked<'_>, site: &Site<'_>) -> Option<&'static Derivation> {
         let derivation = self.derivation?;
         let method = asked.any_method || self.takes(asked.facts.method);
-        (method && self.is_at(asked.facts, site) && self.covers(asked, site.root, true)).then_some(derivation)
+        let fits = method && self.is_at(asked.facts, site) && self.covers(asked, site.root, true);
+        (fits && self.holds(asked.facts)).then_some(derivation)
     }
 
     const fn new(rule: &'static str, methods: &'static str, path: &'static str, effect: Effect) -> Self {
@@ -185,6 +185,10 @@ impl Operation {
     fn takes(&self, method: &Method) -> bool {
         let name = if *method == Method::HEAD { "GET" } else { method.as_str() };
         self.methods == "*" || self.methods.split(' ').any(|listed| listed == name)
+    }
+
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        self.condition.is_none_or(|condition| condition(facts))
     }
 
     fn is_at(&self, facts: &Facts<'_>, site: &Site<'_>) -> bool {

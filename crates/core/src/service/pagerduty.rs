@@ -1,11 +1,14 @@
 //! PagerDuty. Its events hosts take routing keys, which are other credentials.
 
+use percent_encoding::percent_decode_str;
+
 use super::{Operation, Rows, Service, exact_name, whole_host};
 use crate::classify::BodyRule;
 use crate::config::ServiceSettings;
 use crate::credential::CredentialKind;
 use crate::denial::ErrorShape;
 use crate::derived::{Derivation, Form, Issuer, Token};
+use crate::facts::Facts;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, Shape};
 
@@ -37,7 +40,7 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
     rows.rules
 }
 
-const OPERATIONS: [Operation; 11] = [
+const OPERATIONS: [Operation; 14] = [
     Operation::mint("pagerduty.webhook", "POST", "webhook_subscriptions"),
     Operation::mint("pagerduty.integration", "POST", "services/*/integrations"),
     Operation::mint("pagerduty.integration", "POST", "event_orchestrations/*/integrations/**"),
@@ -50,7 +53,27 @@ const OPERATIONS: [Operation; 11] = [
     Operation::query("pagerduty.query", "analytics/metrics/**"),
     Operation::query("pagerduty.query", "analytics/raw/**"),
     Operation::query("pagerduty.query", "schedules/preview"),
+    Operation::read("pagerduty.routing-key", "GET", "services/*/integrations/**").derives(&KEYS),
+    Operation::read("pagerduty.routing-key", "GET", "services/**").when(includes_integrations).derives(&KEYS),
+    Operation::read("pagerduty.routing-key", "GET", "event_orchestrations/*/integrations/**").derives(&KEYS),
 ];
+
+fn includes_integrations(facts: &Facts<'_>) -> bool {
+    let decoded = |query| percent_decode_str(query).decode_utf8_lossy().to_ascii_lowercase();
+    facts.query.is_some_and(|query| decoded(query).contains("integration"))
+}
+
+/// With a routing key anybody may page people, by another host: no session needs to see one.
+static KEYS: Derivation = Derivation {
+    kind: "pagerduty",
+    tokens: &[key("integration_key"), key("routing_key")],
+    required: false,
+    always: false,
+};
+
+const fn key(member: &'static str) -> Token {
+    Token { member, prefix: "", form: Form::Masked, lifetime: None, audience: |_| Vec::new() }
+}
 
 static OAUTH: Derivation = Derivation {
     kind: "pagerduty",
