@@ -32,9 +32,11 @@ pub(crate) struct Seat {
     echoes: Mutex<HashMap<CredentialName, Remembered>>,
 }
 
-/// What answers are searched for where a secret went out: that, and the one before it, which the origin knows as well.
+/// What answers are searched for where a credential's secret went out: that, and those before it, which the origin knows as
+/// well.
 struct Remembered {
-    secret: Arc<Secret>,
+    /// The latest first.
+    secrets: Vec<Arc<Secret>>,
     echoes: Arc<Echoes>,
 }
 
@@ -101,13 +103,13 @@ impl Seat {
     pub(crate) fn echoes(&self, rule: &Rule, secret: &Arc<Secret>) -> Arc<Echoes> {
         let mut known = self.echoes.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.get(&rule.credential);
-        if let Some(same) = before.filter(|before| Arc::ptr_eq(&before.secret, secret)) {
+        let latest = before.filter(|before| before.secrets.first().is_some_and(|latest| Arc::ptr_eq(latest, secret)));
+        if let Some(same) = latest {
             return same.echoes.clone();
         }
-        let both = std::iter::once(secret).chain(before.map(|before| &before.secret));
-        let echoes = Arc::new(Echoes::of_all(both.map(|secret| &**secret), rule, &self.id));
-        let remembered = Remembered { secret: secret.clone(), echoes: echoes.clone() };
-        known.insert(rule.credential.clone(), remembered);
+        let secrets = remembered(secret, before.map_or(&[][..], |before| &before.secrets));
+        let echoes = Arc::new(Echoes::of_all(secrets.iter().map(|secret| &**secret), rule, &self.id));
+        known.insert(rule.credential.clone(), Remembered { secrets, echoes: echoes.clone() });
         echoes
     }
 
@@ -164,6 +166,25 @@ impl Drop for Turn {
     }
 }
 
+/// `latest`, and as many of those before it as are kept.
+fn remembered(latest: &Arc<Secret>, before: &[Arc<Secret>]) -> Vec<Arc<Secret>> {
+    let mut bytes = 0;
+    let others = before.iter().filter(|other| other.expose() != latest.expose());
+    let all = std::iter::once(latest).chain(others).take(MAX_REMEMBERED);
+    let fitting = all.take_while(|secret| {
+        let fits = bytes < MAX_REMEMBERED_BYTES;
+        bytes += secret.expose().len();
+        fits
+    });
+    fitting.cloned().collect()
+}
+
+/// Tokens that live an hour are remembered for most of a day.
+const MAX_REMEMBERED: usize = 16;
+
+/// A secret's forms are some sixty times its length: about 1 MiB for each credential of a session.
+const MAX_REMEMBERED_BYTES: usize = 16 * 1024;
+
 /// A quarter of what the audit journal can hold at once: one session cannot take the log from the others.
 const MAX_UNDER_WAY: usize = 2048;
 
@@ -174,9 +195,26 @@ const MAX_READINGS: usize = 32;
 const MAX_SPARES_KIB: usize = 32 * 1024;
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing unwrap or index is the test's failure")]
 mod tests {
     use super::*;
+
+    fn secret(text: &str) -> Arc<Secret> {
+        Arc::new(Secret::parse(text).unwrap().unwrap())
+    }
+
+    #[test]
+    fn secrets_that_went_out_are_remembered_within_bounds() {
+        let add = |before: Vec<Arc<Secret>>, text: String| remembered(&secret(&text), &before);
+        let texts = |all: &[Arc<Secret>]| all.iter().map(|one| one.expose().to_owned()).collect::<Vec<_>>();
+        let all = (0..40).map(|n| format!("secret-{n}")).fold(Vec::new(), add);
+        assert_eq!(texts(&all), (24..40).rev().map(|n| format!("secret-{n}")).collect::<Vec<_>>());
+        let again = remembered(&secret("secret-30"), &all);
+        assert_eq!((again.len(), again[0].expose(), again[1].expose()), (16, "secret-30", "secret-39"));
+        let long = (0..40).map(|n| format!("{n:04096}")).fold(Vec::new(), add);
+        assert_eq!(texts(&long), (36..40).rev().map(|n| format!("{n:04096}")).collect::<Vec<_>>());
+        assert_eq!(texts(&add(all, "x".repeat(16 * 1024))).len(), 1);
+    }
 
     #[tokio::test]
     async fn bodies_held_in_memory_are_few() {

@@ -1,7 +1,9 @@
 //! Echoes: whatever an origin does with the secret it was sent, the agent reads its placeholder.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -70,6 +72,35 @@ async fn fields_bodies_and_trailers_show_the_placeholder() {
     }
     let lines = rig.audit_lines(2).await;
     assert!(lines.iter().all(|line| line.get("redactions") == 3), "{lines:?}");
+    rig.assert_no_secret();
+}
+
+#[tokio::test]
+async fn secrets_of_former_days_are_looked_for_too() {
+    const DAYS: [&str; 5] = ["Mon", "Tue", "Wed", "Thu", "Fri"];
+    let sent: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let origin = Origin::https("api.github.com").route("/*", move |call| {
+        let mut sent = sent.lock().unwrap();
+        sent.extend(call.field("authorization").map(str::to_owned));
+        let all = sent.iter().cloned().collect::<Vec<_>>().join(" ");
+        async move { ok(all) }
+    });
+    let origin = origin.start().await;
+    let tokens = DAYS.map(|day| format!("ghp_TheTokenOf{day}DayNobodyMaySee0123456789"));
+    let mut rig = rig().origin(&origin).secret("github_token", &tokens[0]).start().await;
+    let placeholder = placeholder(&rig).await;
+    let mut client = client(&rig, false).await;
+    for token in &tokens {
+        rig.secret("github_token", token);
+        let in_force = async {
+            let bearer = format!("Bearer {token}");
+            while client.get("/x").await.status != 200 || origin.log().last().field("authorization") != Some(&bearer) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("the day's token to go out", in_force).await;
+    }
+    assert_eq!(client.get("/x").await.text(), [format!("Bearer {placeholder}").as_str(); 5].join(" "));
     rig.assert_no_secret();
 }
 
