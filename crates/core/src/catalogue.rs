@@ -114,7 +114,7 @@ const fn bearer(
 }
 
 /// All of them, by name.
-pub static READY: [Ready; 13] = [
+pub static READY: [Ready; 14] = [
     Ready {
         lines: &["basic_user = \"{user}\"", "git_hosts = [\"bitbucket.org\"]", "git_user = \"{user}\""],
         ..bearer(
@@ -141,18 +141,12 @@ pub static READY: [Ready; 13] = [
     },
     bearer("cloudflare", "Cloudflare", "CLOUDFLARE_API_TOKEN", &["api.cloudflare.com"], "an API token"),
     Ready {
-        lines: &[
-            "headers = [\"DD-API-KEY\", \"DD-APPLICATION-KEY\"]",
-            "session_env = \"DD_API_KEY\"",
-            "more_session_env = [\"DD_APP_KEY\"]",
-        ],
-        ..bearer(
-            "datadog",
-            "Datadog",
-            "DATADOG_KEYS",
-            &["api.datadoghq.com"],
-            "both keys in one text, API_KEY:APPLICATION_KEY",
-        )
+        lines: &["header = \"DD-API-KEY\""],
+        ..bearer("datadog", "Datadog", "DD_API_KEY", &["api.datadoghq.com"], "an API key")
+    },
+    Ready {
+        lines: &["header = \"DD-APPLICATION-KEY\""],
+        ..bearer("datadog-app", "Datadog, beside `datadog`", "DD_APP_KEY", &["api.datadoghq.com"], "an application key")
     },
     Ready {
         lines: &[

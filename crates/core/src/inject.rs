@@ -5,6 +5,7 @@
 
 mod auth;
 mod body;
+mod change;
 mod look;
 mod render;
 
@@ -12,29 +13,29 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
+use smallvec::SmallVec;
 
 use crate::credential::CredentialName;
 use crate::denial::{Denial, DenialCode};
-use crate::derived::DerivedToken;
 use crate::host::{Origin, Scheme};
 use crate::path::CanonicalPath;
 use crate::policy::Permit;
-use crate::rule::{InjectPolicy, Rule, RuleSet, Shape};
+use crate::rule::{InjectPolicy, Rule, RuleSet};
 use crate::secret::Secret;
-use crate::session::{Session, SessionName};
+use crate::session::Session;
 
+pub use change::Change;
 pub use look::InForce;
 use look::Seen;
-use render::Fault;
 
-/// What is to be done to a permitted request, before its secret is known.
+/// What is to be done to a permitted request, before its secrets are known. Nearly always that is one change, or none.
 #[derive(Debug, Clone)]
-pub struct Plan(Option<Change>);
+pub struct Plan(SmallVec<[Change; 1]>);
 
 /// A request head that may go out. Only [`Plan`] makes one.
 pub struct Injected {
     parts: Parts,
-    rule: Option<Arc<Rule>>,
+    rules: SmallVec<[Arc<Rule>; 1]>,
     body: Option<Bytes>,
 }
 
@@ -55,14 +56,12 @@ pub fn plan(
         return Ok(Plan(unasked(&permit, parts, body, session)));
     }
     let rules = Rules { permit: &permit, path: CanonicalPath::parse(parts.uri.path()).ok() };
-    let rule = rules.swapping(&seen, session).map_err(|stray| {
+    let changes = rules.swapping(&seen, session).map_err(|stray| {
         let known = permit.rules().iter().any(|rule| rule.credential == *stray.credential);
         misdirected(permit.origin(), known, stray, session)
     })?;
-    look::single_valued(parts, &rule.shape)?;
-    let placeholders = seen.iter().map(|seen| seen.text.clone()).collect();
-    let derived = seen.iter().find_map(|seen| seen.derived).cloned();
-    Ok(Plan(Some(Change { rule, action: Action::Swap(placeholders), derived, session: session.name.clone() })))
+    changes.iter().try_for_each(|change| look::single_valued(parts, &change.rule().shape))?;
+    Ok(Plan(changes))
 }
 
 /// What a refused request is told: a placeholder at a host that its credential never goes to, or another session's, is an alarm
@@ -91,7 +90,7 @@ pub fn or_alarm(
 
 /// Why the rules add nothing to a permitted request that carries no placeholder, for people; `None` if they do.
 pub fn idle_because(permit: &Permit, parts: &Parts, body: Option<&Bytes>, session: &Session) -> Option<&'static str> {
-    if unasked(permit, parts, body, session).is_some() {
+    if !unasked(permit, parts, body, session).is_empty() {
         return None;
     }
     let Some(rule) = permit.rule() else {
@@ -103,7 +102,7 @@ pub fn idle_because(permit: &Permit, parts: &Parts, body: Option<&Bytes>, sessio
     };
     Some(if !session.may_use(&rule.credential) {
         "the session may not use it"
-    } else if body::takes_credential(permit, body) || look::carries_credential(parts, &rule.shape) {
+    } else if body::takes_credential(permit, parts, body) || look::carries_credential(parts, &rule.shape) {
         "the request carries a credential of its own"
     } else {
         "it goes out only in place of the session's placeholder"
@@ -111,50 +110,46 @@ pub fn idle_because(permit: &Permit, parts: &Parts, body: Option<&Bytes>, sessio
 }
 
 impl Plan {
-    /// The credential whose secret is needed; `None` if the request goes out as it is, or with a derived token.
-    pub fn credential(&self) -> Option<&CredentialName> {
-        self.0.as_ref().filter(|change| change.derived.is_none()).map(|change| &change.rule.credential)
+    /// What is done, each with a secret of its own; nothing if the request goes out as it is.
+    pub fn changes(&self) -> &[Change] {
+        &self.0
     }
 
-    /// The derived token that is put in.
-    pub fn derived(&self) -> Option<&Arc<DerivedToken>> {
-        self.0.as_ref()?.derived.as_ref()
-    }
-
-    /// The rule that asks for it.
-    pub fn rule(&self) -> Option<&Arc<Rule>> {
-        self.0.as_ref().map(|change| &change.rule)
-    }
-
-    /// Whether the secret takes the place of a placeholder; else it is added.
-    pub fn swaps(&self) -> bool {
-        self.0.as_ref().is_some_and(|change| matches!(change.action, Action::Swap(_)))
-    }
-
-    /// Puts the secret in; an error means that it cannot be rendered on its surface. `body` is what [`plan`] was given.
-    pub fn apply(self, mut parts: Parts, body: Option<&Bytes>, secret: &Secret) -> Result<Injected, Denial> {
-        let Some(change) = self.0 else { return Ok(Injected { parts, rule: None, body: None }) };
-        match change.put_in(&mut parts, body, secret) {
-            Ok((put_in, body)) => {
-                if put_in {
-                    change.rule.add_extra(&mut parts);
-                }
-                Ok(Injected { parts, rule: put_in.then_some(change.rule), body })
+    /// Puts the secrets in, one for each change and in their order; `None` where none is configured. An error means that one
+    /// is missing, or cannot be rendered on its surface. `body` is what [`plan`] was given.
+    pub fn apply<'s>(
+        self,
+        parts: Parts,
+        body: Option<&Bytes>,
+        secrets: impl IntoIterator<Item = Option<&'s Secret>>,
+    ) -> Result<Injected, Denial> {
+        let mut injected = Injected { parts, rules: SmallVec::new(), body: None };
+        let mut secrets = secrets.into_iter();
+        for change in self.0 {
+            match secrets.next().flatten() {
+                Some(secret) => injected.change(change, body, secret)?,
+                None if change.swaps() => return Err(change.unavailable(None)),
+                None => {}
             }
-            Err(fault) => Err(change.unrenderable(fault)),
         }
-    }
-
-    /// Goes on without a secret: none is needed, none is configured (`why` is `None`), or it cannot be had (`why` says so).
-    pub fn without_secret(self, parts: Parts, why: Option<&str>) -> Result<Injected, Denial> {
-        match self.0 {
-            Some(change) if why.is_some() || matches!(change.action, Action::Swap(_)) => Err(change.unavailable(why)),
-            Some(_) | None => Ok(Injected { parts, rule: None, body: None }),
-        }
+        Ok(injected)
     }
 }
 
 impl Injected {
+    fn change(&mut self, change: Change, sent: Option<&Bytes>, secret: &Secret) -> Result<(), Denial> {
+        let body = self.body.as_ref().or(sent);
+        let (put_in, body) = change.put_in(&mut self.parts, body, secret)?;
+        if body.is_some() {
+            self.body = body;
+        }
+        if put_in {
+            change.rule().add_extra(&mut self.parts);
+            self.rules.push(change.into_rule());
+        }
+        Ok(())
+    }
+
     /// The head as it goes upstream.
     pub fn into_parts(self) -> Parts {
         self.parts
@@ -167,105 +162,37 @@ impl Injected {
 
     /// Whether a real secret is in it.
     pub fn auth_injected(&self) -> bool {
-        self.rule.is_some()
+        !self.rules.is_empty()
     }
 
-    /// The credential whose secret is in it.
-    pub fn credential(&self) -> Option<&CredentialName> {
-        self.rule.as_ref().map(|rule| &rule.credential)
+    /// The credentials whose secrets are in it.
+    pub fn credentials(&self) -> impl Iterator<Item = &CredentialName> {
+        self.rules.iter().map(|rule| &rule.credential)
     }
 
-    /// The rule by which the secret was put in.
+    /// The rule by which a secret was put in; the first, if there are several.
     pub fn rule(&self) -> Option<&Arc<Rule>> {
-        self.rule.as_ref()
+        self.rules.first()
     }
 }
 
-#[derive(Debug, Clone)]
-struct Change {
-    rule: Arc<Rule>,
-    action: Action,
-    /// What is put in, if not the credential itself.
-    derived: Option<Arc<DerivedToken>>,
-    session: SessionName,
-}
-
-#[derive(Debug, Clone)]
-enum Action {
-    /// Put the secret on the surface, whatever stood there.
-    Add,
-    /// Put it in the place of these texts on the surface, and leave the rest as the client wrote it.
-    Swap(Vec<String>),
-}
-
-impl Change {
-    /// Whether the secret is in, and the body if it is in that.
-    fn put_in(&self, parts: &mut Parts, body: Option<&Bytes>, secret: &Secret) -> Result<(bool, Option<Bytes>), Fault> {
-        match (&self.action, &self.rule.shape) {
-            (Action::Add, shape) => Ok((render::add(parts, shape, secret)?, None)),
-            (Action::Swap(placeholders), Shape::Body { field, user }) => {
-                let body = body.ok_or(Fault::Ambiguous)?;
-                Ok((true, Some(body::swap(parts, body, (field, user.as_ref()), placeholders, secret)?)))
-            }
-            (Action::Swap(placeholders), shape) => {
-                render::swap(parts, shape, placeholders, secret)?;
-                Ok((true, None))
-            }
-        }
-    }
-
-    fn unavailable(&self, why: Option<&str>) -> Denial {
-        let name = &self.rule.credential;
-        let (message, hint) = match why {
-            Some(why) => (format!("the credential `{name}` cannot be had: {why}"), "see what is wrong with it"),
-            None => (format!("no secret is configured for `{name}`"), "see where it can be configured"),
-        };
-        self.denial(message, &format!("`clauderon config credentials` lets you {hint}"))
-    }
-
-    fn unrenderable(&self, fault: Fault) -> Denial {
-        let name = &self.rule.credential;
-        match fault {
-            Fault::NotAHeaderValue => self.denial(
-                format!("the secret of `{name}` contains bytes that no HTTP header may carry"),
-                "configure it anew without them",
-            ),
-            Fault::NoUser => self.denial(
-                format!("no user name is known that goes with `{name}`"),
-                &format!("set `username` under `[services.{name}]` in proxy.toml, or write the secret as `user:token`"),
-            ),
-            Fault::Ambiguous => {
-                let message = format!("the placeholder for `{name}` stands in a body that can be read in several ways");
-                Denial::new(DenialCode::MalformedRequest, message).hint("send each field once, as JSON or as a form")
-            }
-            Fault::NoSecond => self.denial(
-                format!("the secret of `{name}` is one key, and two are wanted"),
-                "write both as `first:second`",
-            ),
-            Fault::BadTarget => {
-                self.denial(format!("the secret of `{name}` does not fit into the URL"), "shorten the URL")
-            }
-        }
-    }
-
-    fn denial(&self, message: String, hint: &str) -> Denial {
-        Denial::new(DenialCode::CredentialUnavailable, message)
-            .detail("credential", self.rule.credential.as_str())
-            .detail("session", self.session.as_str())
-            .hint(hint)
-    }
-}
-
-/// What the rules do to a request that carries no placeholder.
-fn unasked(permit: &Permit, parts: &Parts, body: Option<&Bytes>, session: &Session) -> Option<Change> {
-    let taken = body::takes_credential(permit, body);
+/// What the rules do to a request that carries no placeholder: each credential is added once, where no other one is.
+fn unasked(permit: &Permit, parts: &Parts, body: Option<&Bytes>, session: &Session) -> SmallVec<[Change; 1]> {
     let wanted = |rule: &Rule| match rule.inject {
-        InjectPolicy::Auto => !taken && !look::carries_credential(parts, &rule.shape),
+        InjectPolicy::Auto => {
+            !body::takes_credential(permit, parts, body) && !look::carries_credential(parts, &rule.shape)
+        }
         InjectPolicy::Placeholder => false,
         InjectPolicy::Always => true,
     };
-    let rule = permit.rules().iter().find(|rule| session.may_use(&rule.credential) && wanted(rule))?;
-    Some(Change { rule: Arc::clone(rule), action: Action::Add, derived: None, session: session.name.clone() })
+    let mut changes: SmallVec<[Change; 1]> = SmallVec::new();
+    for rule in permit.rules() {
+        let room = !changes.iter().any(|change| change.leaves_no_room_for(rule));
+        if room && session.may_use(&rule.credential) && wanted(rule) {
+            changes.push(Change::add(rule, session));
+        }
+    }
+    changes
 }
 
 /// The rules a request's placeholders are swapped by: the permit's, and each derived token's own.
@@ -275,22 +202,18 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// The rule on whose surface everything seen stands, or what stands where it does not belong.
-    fn swapping<'s, 't>(&self, seen: &'s [Seen<'t>], session: &Session) -> Result<Arc<Rule>, &'s Seen<'t>> {
-        let fits = |seen: &Seen<'_>, rule: &Arc<Rule>| {
-            let own = *seen.session == session.id && session.may_use(seen.credential);
-            own && *seen.credential == rule.credential && seen.place.is_on(&rule.shape)
-        };
-        let last = seen.last().expect("there is a sighting");
-        if let Some(stray) = seen.iter().find(|seen| !self.of(seen).any(|rule| fits(seen, rule))) {
-            return Err(stray);
+    /// What is put in the place of everything seen, or what stands where it does not belong.
+    fn swapping<'s, 't>(&self, seen: &'s [Seen<'t>], session: &Session) -> Result<SmallVec<[Change; 1]>, &'s Seen<'t>> {
+        let mut changes: SmallVec<[Change; 1]> = SmallVec::new();
+        for one in seen {
+            if changes.iter_mut().any(|change| change.covers(one)) {
+                continue;
+            }
+            let own = *one.session == session.id && session.may_use(one.credential);
+            let rule = self.of(one).find(|rule| own && one.is_swapped_by(rule)).ok_or(one)?;
+            changes.push(Change::swap(rule, one, session));
         }
-        // One secret goes in, so all of them must stand for the same.
-        if let Some(other) = seen.iter().find(|seen| !seen.stands_for_the_same(last)) {
-            return Err(other);
-        }
-        let all_fit = |rule: &&Arc<Rule>| seen.iter().all(|seen| fits(seen, rule));
-        self.of(last).find(all_fit).cloned().ok_or(last)
+        Ok(changes)
     }
 
     fn of<'a>(&'a self, seen: &'a Seen<'_>) -> impl Iterator<Item = &'a Arc<Rule>> {

@@ -36,6 +36,13 @@ pub(crate) struct Found {
     pub(crate) numbers: Vec<Number>,
 }
 
+impl Found {
+    /// Whether there is nothing that was asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.texts.is_empty() && self.numbers.is_empty()
+    }
+}
+
 /// Finds what is `wanted`, going by its name and by its value as it is written. `None` of a text that is no single JSON document (RFC 8259), or that is
 /// nested so deep that no service means it.
 pub(crate) fn find(document: &str, wanted: impl Fn(&str, &str) -> bool) -> Option<Found> {

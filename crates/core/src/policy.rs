@@ -118,7 +118,7 @@ impl Permit {
 
     /// Whether a placeholder may stand in the body, so that it must be read before the secret is put in.
     pub fn reads_body(&self) -> bool {
-        self.derivation.is_some() || self.rules.iter().any(|rule| rule.shape.is_in_body())
+        self.derivation.is_some() || self.rules.iter().any(|rule| rule.shape.body_field().is_some())
     }
 
     /// The tokens that the answer may hold.

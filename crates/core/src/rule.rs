@@ -98,11 +98,6 @@ pub enum Shape {
         /// After the secret.
         suffix: Arc<str>,
     },
-    /// Two fields, for a secret that is written `first:second`; one without colon goes into the first alone.
-    Pair {
-        /// The fields.
-        names: [HeaderName; 2],
-    },
     /// A query parameter.
     Query {
         /// The parameter's name.
@@ -137,9 +132,9 @@ impl Shape {
         matches!(self, Self::RegistryBasic { .. } | Self::Body { user: Some(_), .. })
     }
 
-    /// Whether the secret goes into the body.
-    pub const fn is_in_body(&self) -> bool {
-        matches!(self, Self::Body { .. })
+    /// The field of the body that the secret goes into, and where its user stands.
+    pub fn body_field(&self) -> Option<(&str, Option<&BodyUser>)> {
+        if let Self::Body { field, user } = self { Some((field, user.as_ref())) } else { None }
     }
 }
 
@@ -158,7 +153,6 @@ impl std::fmt::Display for Shape {
             Self::Anthropic => f.write_str("authorization: Bearer for an OAuth token, x-api-key for an API key"),
             Self::GoogleKey => f.write_str("x-goog-api-key, or authorization: Bearer as the client wrote it"),
             Self::Header { name, prefix, suffix } => write!(f, "{name}: {prefix}{{token}}{suffix}"),
-            Self::Pair { names: [first, second] } => write!(f, "{first} and {second}"),
             Self::Query { key } => write!(f, "query parameter {key}"),
             Self::Cookie { name } => write!(f, "cookie {name}"),
             Self::Body { field, .. } => write!(f, "field {field} of the body"),

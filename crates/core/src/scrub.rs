@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::encodings::{self, Form};
 use crate::placeholder::{self, TokenKind};
-use crate::rule::{Rule, Shape};
+use crate::rule::Rule;
 use crate::secret::Secret;
 use crate::session::SessionId;
 
@@ -45,15 +45,15 @@ impl Echoes {
             match (&rule.shape, whole.split_once(':')) {
                 // The user that such a secret brings along is no secret, and may come back without it.
                 (shape, Some((_user, token))) if shape.splits_user() => encodings::forms(token, &placeholder),
-                (Shape::Pair { .. }, Some((first, second))) => {
-                    let mut both = encodings::forms(first, &placeholder);
-                    both.extend(encodings::forms(second, &placeholder));
-                    both
-                }
                 _ => encodings::forms(whole, &placeholder),
             }
         };
         Self::ready(secrets.into_iter().flat_map(forms).collect())
+    }
+
+    /// All that any of these know.
+    pub fn joined<'e>(all: impl IntoIterator<Item = &'e Self>) -> Self {
+        Self::ready(all.into_iter().flat_map(|echoes| echoes.forms.iter().cloned()).collect())
     }
 
     /// The forms of `secret`; `placeholder` in the same encoding will stand in their place.

@@ -1,5 +1,6 @@
 //! What would happen to a request: the same decision as the live path takes, without sending anything.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::derived::{Derivation, DerivedTable};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::{Authority, Origin, Scheme};
-use clauderon_core::inject::{self, InForce, Plan};
+use clauderon_core::inject::{self, Change, InForce, Plan};
 use clauderon_core::policy::{Permit, decide, settle};
 use clauderon_core::rule::Rule;
 use clauderon_core::session::{Session, SessionName};
@@ -81,18 +82,22 @@ impl Case<'_> {
             denial: None,
         };
         match rule {
-            Some(rule) => self.by_rule(told, rule),
+            Some(rule) => self.by_rules(told, &[rule]),
             None => told,
         }
     }
 
-    fn by_rule(&self, told: Explanation, rule: &Rule) -> Explanation {
+    /// By one rule, or by several at once.
+    fn by_rules(&self, told: Explanation, rules: &[&Arc<Rule>]) -> Explanation {
+        let joined = |texts: Vec<String>, by: &str| Some(texts.join(by)).filter(|text| !text.is_empty());
+        let listed = |text: &dyn Fn(&Rule) -> String, by| joined(rules.iter().map(|rule| text(rule)).collect(), by);
+        let sources = rules.iter().filter_map(|rule| self.book.source_of(&rule.credential)).collect();
         Explanation {
-            rule: Some(rule.label().to_string()),
-            service: Some(rule.service.to_string()),
-            credential: Some(rule.credential.to_string()),
-            source: self.book.source_of(&rule.credential),
-            surface: Some(rule.shape.to_string()),
+            rule: listed(&|rule| rule.label().to_string(), ", "),
+            service: rules.first().map(|rule| rule.service.to_string()),
+            credential: listed(&|rule| rule.credential.to_string(), ","),
+            source: joined(sources, ", "),
+            surface: listed(&|rule| rule.shape.to_string(), "; "),
             ..told
         }
     }
@@ -121,30 +126,39 @@ impl Case<'_> {
         let in_force = InForce { credentials: &self.snapshot.placeholders, derived: &none, now: Instant::now() };
         match inject::plan(permit, &parts, body, self.session, in_force) {
             Err(denial) => denied(told, &denial),
-            Ok(plan) => match plan.rule().cloned() {
-                None => Explanation { injection: format!("no: {}", idle.unwrap_or("nothing asks for it")), ..told },
-                Some(rule) => {
-                    let label = if by_rule { Some(rule.label().to_string()) } else { told.rule.clone() };
-                    self.planned(Explanation { rule: label, ..self.by_rule(told, &rule) }, plan, parts, body)
-                }
-            },
+            Ok(plan) if plan.changes().is_empty() => {
+                Explanation { injection: format!("no: {}", idle.unwrap_or("nothing asks for it")), ..told }
+            }
+            Ok(plan) => {
+                let rules: Vec<&Arc<Rule>> = plan.changes().iter().map(Change::rule).collect();
+                let label = told.rule.clone().filter(|_| !by_rule);
+                let told = self.by_rules(told, &rules);
+                let rule = label.or(told.rule);
+                self.planned(Explanation { rule, ..told }, plan, parts, body)
+            }
         }
     }
 
-    /// What the plan makes of the secret that is known now. Nothing is sent, and no source is asked.
+    /// What the plan makes of the secrets that are known now. Nothing is sent, and no source is asked.
     fn planned(&self, told: Explanation, plan: Plan, parts: Parts, body: Option<&Bytes>) -> Explanation {
-        let Some(name) = plan.credential().cloned() else { return told };
-        let how = if plan.swaps() { "yes: in place of the placeholder" } else { "yes: added" };
-        let (injected, idle) = match (self.book.peek(&name), self.book.fault(&name)) {
-            (Known::Ready(secret), _) => (plan.apply(parts, body, &secret), "such a secret is not added here"),
-            (Known::Absent, _) => (plan.without_secret(parts, None), "no secret is configured"),
-            (Known::Unresolved, Some(why)) => (plan.without_secret(parts, Some(&why)), "it cannot be had"),
-            (Known::Unresolved, None) => {
-                let injection = format!("{how}, once its source has been asked");
-                return Explanation { auth_injected: true, injection, ..told };
-            }
-        };
-        match injected.map(|injected| injected.auth_injected()) {
+        let swaps = plan.changes().iter().any(Change::swaps);
+        let how = if swaps { "yes: in place of the placeholder" } else { "yes: added" };
+        let mut secrets = Vec::with_capacity(plan.changes().len());
+        for change in plan.changes() {
+            let Some(name) = change.credential() else { return told };
+            secrets.push(match (self.book.peek(name), self.book.fault(name)) {
+                (Known::Ready(secret), _) => Some(secret),
+                (Known::Absent, _) => None,
+                (Known::Unresolved, Some(why)) => return denied(told, &change.unavailable(Some(&why))),
+                (Known::Unresolved, None) => {
+                    let injection = format!("{how}, once its source has been asked");
+                    return Explanation { auth_injected: true, injection, ..told };
+                }
+            });
+        }
+        let missing = secrets.iter().any(Option::is_none);
+        let idle = if missing { "no secret is configured" } else { "such a secret is not added here" };
+        match plan.apply(parts, body, secrets.iter().map(Option::as_deref)).map(|injected| injected.auth_injected()) {
             Ok(true) => Explanation { auth_injected: true, injection: how.to_owned(), ..told },
             Ok(false) => Explanation { injection: format!("no: {idle}"), ..told },
             Err(denial) => denied(told, &denial),

@@ -104,7 +104,7 @@ impl Exchange {
         self.scrub = scrub.cloned();
         let record = self.record();
         record.auth_injected = injected.auth_injected();
-        record.credential = injected.credential().map(CredentialName::shared);
+        record.credential = listed(injected.credentials());
         if let Some(rule) = injected.rule().filter(|_| record.reason.is_none()) {
             record.rule = Some(rule.label());
             record.service = rule.service.clone();
@@ -226,6 +226,12 @@ impl Drop for Exchange {
         }
         self.complete();
     }
+}
+
+/// One name as it is; several with commas between them.
+fn listed<'n>(mut names: impl Iterator<Item = &'n CredentialName>) -> Option<Arc<str>> {
+    let first = names.next()?.shared();
+    Some(names.fold(first, |listed, name| format!("{listed},{name}").into()))
 }
 
 fn now_ms() -> i64 {

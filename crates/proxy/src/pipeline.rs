@@ -8,11 +8,9 @@ use clauderon_core::classify::{Classification, classify};
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::Origin;
-use clauderon_core::inject::{Injected, Plan};
+use clauderon_core::inject::{Change, Injected, Plan};
 use clauderon_core::local;
 use clauderon_core::policy::{decide, settle};
-use clauderon_core::rule::Rule;
-use clauderon_core::secret::Secret;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 
@@ -28,7 +26,7 @@ use crate::http1::head::check_http2;
 use crate::interim::Interim;
 use crate::renewal::{Again, Spare};
 use crate::respond;
-use crate::scrub::{self, Scrub};
+use crate::scrub::{self, Given, Scrub};
 use crate::session::Seat;
 use crate::snapshot::Known;
 use crate::target::{self, Target};
@@ -204,46 +202,62 @@ impl Filled {
     }
 }
 
-/// Fetches the secret the plan needs, and only then; a plan that needs none costs nothing. Where the secret goes out, the
-/// answer will be scrubbed.
+/// Fetches the secrets the plan needs, and only then; a plan that needs none costs nothing. Where one goes out, the answer
+/// will be scrubbed.
 async fn fill(call: &Call<'_>, plan: Plan, parts: Parts, body: Option<&Bytes>) -> Result<Filled, Denial> {
-    if let Some(token) = plan.derived().cloned() {
-        let scrub = Scrub::of_derived(&token, parts.method == Method::HEAD);
-        return put_in(call, plan, (parts, body), token.secret(), |_| (scrub, false));
-    }
-    let secrets = &call.proxy.secrets;
-    let Some(name) = plan.credential() else { return Ok(Filled::without_secret(plan.without_secret(parts, None)?)) };
-    let secret = match secrets.peek(name) {
-        Known::Ready(secret) => Ok(secret),
-        Known::Absent => return Ok(Filled::without_secret(plan.without_secret(parts, None)?)),
-        Known::Unresolved => secrets.resolve(name).await,
-    };
-    match secret {
-        Ok(secret) => {
-            secrets.used(name);
-            let head_only = parts.method == Method::HEAD;
-            let renewable = secrets.is_renewable(name);
-            let scrub = |rule: &Rule| (Scrub::new(call.seat.echoes(rule, &secret), head_only), renewable);
-            put_in(call, plan, (parts, body), &secret, scrub)
+    match plan.changes() {
+        [] => Ok(Filled::without_secret(plan.apply(parts, None, [])?)),
+        [change] => {
+            let given = [give(call, change).await?];
+            put_in(call, plan, (parts, body), &given)
         }
-        Err(why) => Ok(Filled::without_secret(plan.without_secret(parts, Some(&why))?)),
+        // Rare: it shall not make every request's future larger.
+        _ => Box::pin(fill_several(call, plan, parts, body)).await,
     }
 }
 
-/// Puts a secret in; `scrub` takes it out of the answer, and says whether it is worth reading again where that is a 401.
+async fn fill_several(call: &Call<'_>, plan: Plan, parts: Parts, body: Option<&Bytes>) -> Result<Filled, Denial> {
+    let mut given = Vec::with_capacity(plan.changes().len());
+    for change in plan.changes() {
+        given.push(give(call, change).await?);
+    }
+    put_in(call, plan, (parts, body), &given)
+}
+
+/// The secret for one change; `None` where none is configured.
+async fn give(call: &Call<'_>, change: &Change) -> Result<Option<Given>, Denial> {
+    if let Some(token) = change.derived() {
+        return Ok(Some(Given::derived(token)));
+    }
+    let Some(name) = change.credential() else { return Ok(None) };
+    let secrets = &call.proxy.secrets;
+    let secret = match secrets.peek(name) {
+        Known::Ready(secret) => secret,
+        Known::Absent => return Ok(None),
+        Known::Unresolved => secrets.resolve(name).await.map_err(|why| change.unavailable(Some(&why)))?,
+    };
+    secrets.used(name);
+    let echoes = call.seat.echoes(change.rule(), &secret);
+    Ok(Some(Given { secret, base: Some(echoes.clone()), echoes, renewable: secrets.is_renewable(name) }))
+}
+
+/// Puts the secrets in. Where one of them could become another by being read again, the request is kept until its answer is
+/// known.
 fn put_in(
     call: &Call<'_>,
     plan: Plan,
     (mut parts, body): (Parts, Option<&Bytes>),
-    secret: &Arc<Secret>,
-    scrub: impl FnOnce(&Rule) -> (Scrub, bool),
+    given: &[Option<Given>],
 ) -> Result<Filled, Denial> {
+    let Some(scrub) = Scrub::of_given(given, call.seat, parts.method == Method::HEAD) else {
+        let nothing = given.iter().map(|_| None);
+        return Ok(Filled::without_secret(plan.apply(parts, body, nothing)?));
+    };
     scrub::narrow_codings(&mut parts.headers);
-    let scrub = plan.rule().map(|rule| scrub(rule));
-    let renewed = scrub.iter().find(|(_, renewable)| *renewable);
-    let spare = renewed.map(|(scrub, _)| Spare::new(&plan, &parts, secret, scrub));
-    let injected = plan.apply(parts, body, secret)?;
-    let scrub = scrub.map(|(scrub, _)| scrub).filter(|_| injected.auth_injected());
+    let renewable = given.iter().flatten().any(|given| given.renewable);
+    let spare = renewable.then(|| Spare::new(&plan, &parts, given, &scrub));
+    let injected = plan.apply(parts, body, Given::secrets(given))?;
+    let scrub = injected.auth_injected().then_some(scrub);
     scrub.iter().for_each(|scrub| call.interim.scrub_with(scrub));
     Ok(Filled { injected, scrub, spare })
 }

@@ -9,9 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use clauderon_core::classify::BodyRule;
 use clauderon_core::denial::Denial;
-use clauderon_core::inject::{Injected, Plan};
-use clauderon_core::scrub::Echoes;
-use clauderon_core::secret::Secret;
+use clauderon_core::inject::{Change, Injected, Plan};
 use http::header::EXPECT;
 use http::request::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -21,7 +19,7 @@ use crate::BoxError;
 use crate::body::Body;
 use crate::exchange::Exchange;
 use crate::pipeline::Call;
-use crate::scrub::Scrub;
+use crate::scrub::{Given, Scrub};
 use crate::session::Seat;
 use crate::snapshot::Renewed;
 
@@ -31,7 +29,8 @@ pub(crate) struct Spare {
     plan: Plan,
     parts: Parts,
     body: SpareBody,
-    sent: Arc<Secret>,
+    /// What was sent, a secret for each change of the plan.
+    given: Vec<Option<Given>>,
     scrub: Scrub,
 }
 
@@ -44,10 +43,10 @@ pub(crate) struct Again {
 }
 
 impl Spare {
-    /// What `plan` makes of `parts` again, after `secret` was sent.
-    pub(crate) fn new(plan: &Plan, parts: &Parts, secret: &Arc<Secret>, scrub: &Scrub) -> Self {
-        let (plan, parts, sent) = (plan.clone(), parts.clone(), secret.clone());
-        Self { plan, parts, body: SpareBody::None, sent, scrub: scrub.clone() }
+    /// What `plan` makes of `parts` again, after what is `given` was sent.
+    pub(crate) fn new(plan: &Plan, parts: &Parts, given: &[Option<Given>], scrub: &Scrub) -> Self {
+        let (plan, parts, given) = (plan.clone(), parts.clone(), given.to_vec());
+        Self { plan, parts, body: SpareBody::None, given, scrub: scrub.clone() }
     }
 
     /// Adds the body, which is remembered as it is sent if it is short and there is room.
@@ -57,35 +56,47 @@ impl Spare {
         (Some(Self { body: kept, ..spare }), body)
     }
 
-    /// Has the credential read again, and gives the request with the new secret; `None` if that is the same, or the request
+    /// Has the credentials read again, and gives the request with the new secrets; `None` if they are the same, or the request
     /// cannot be sent again.
-    pub(crate) async fn renewed(self, call: &Call<'_>, exchange: &mut Exchange) -> Result<Option<Again>, Denial> {
-        let Some(rule) = self.plan.rule().cloned() else { return Ok(None) };
-        let secrets = &call.proxy.secrets;
-        let secret = match secrets.renew(&rule.credential, &self.sent).await {
-            Renewed::Changed(secret) => secret,
-            Renewed::Same => {
-                exchange.renewed("and its source still holds the same");
-                return Ok(None);
-            }
-            Renewed::NotAsked => return Ok(None),
-            Renewed::Failed(why) => {
-                exchange.renewed(format_args!("and it could not be read again: {why}"));
-                return Ok(None);
-            }
-        };
+    pub(crate) async fn renewed(mut self, call: &Call<'_>, exchange: &mut Exchange) -> Result<Option<Again>, Denial> {
+        if !self.read_again(call, exchange).await {
+            return Ok(None);
+        }
         let permitted = self.is_permitted_still(call, exchange);
         let Some(body) = self.body.again(call, &self.parts).await.filter(|_| permitted) else {
             exchange.renewed("which is another now; the request could not be sent again");
             return Ok(None);
         };
         exchange.renewed("which is another now; the request was sent again with it");
-        secrets.used(&rule.credential);
-        let echoes = Echoes::of_all([&*self.sent, &*secret], &rule, &call.seat.id);
-        let scrub = self.scrub.with_echoes(Arc::new(echoes));
+        self.plan.changes().iter().filter_map(Change::credential).for_each(|name| call.proxy.secrets.used(name));
+        let again = Scrub::of_given(&self.given, call.seat, false);
+        let scrub = again.map_or_else(|| self.scrub.clone(), |again| self.scrub.with_echoes(again.echoes()));
         call.interim.scrub_with(&scrub);
-        let injected = self.plan.apply(self.parts, body.read(), &secret)?;
+        let injected = self.plan.apply(self.parts, body.read(), Given::secrets(&self.given))?;
         Ok(Some(Again { injected, body, scrub }))
+    }
+
+    /// Whether a secret has become another.
+    async fn read_again(&mut self, call: &Call<'_>, exchange: &mut Exchange) -> bool {
+        let mut changed = false;
+        for (change, given) in self.plan.changes().iter().zip(&mut self.given) {
+            let (Some(name), Some(given)) = (change.credential(), given.as_mut().filter(|given| given.renewable))
+            else {
+                continue;
+            };
+            match call.proxy.secrets.renew(name, &given.secret).await {
+                Renewed::Changed(secret) => {
+                    // The seat knows the one that was sent, and looks for both.
+                    given.echoes = call.seat.echoes(change.rule(), &secret);
+                    given.secret = secret;
+                    changed = true;
+                }
+                Renewed::Same => exchange.renewed("and its source still holds the same"),
+                Renewed::NotAsked => {}
+                Renewed::Failed(why) => exchange.renewed(format_args!("and it could not be read again: {why}")),
+            }
+        }
+        changed
     }
 
     /// Reading a credential can take as long as a person takes; what held before need not hold now.
@@ -93,8 +104,8 @@ impl Spare {
         let snapshot = call.proxy.snapshot();
         let session = snapshot.sessions.by_id(&call.seat.id).filter(|_| !call.seat.revoked.is_cancelled());
         session.is_some_and(|session| {
-            let may_use = self.plan.credential().is_some_and(|name| session.may_use(name));
-            may_use && Some(session.mode) == exchange.mode()
+            let may_use = |change: &Change| change.credential().is_none_or(|name| session.may_use(name));
+            self.plan.changes().iter().all(may_use) && Some(session.mode) == exchange.mode()
         })
     }
 }

@@ -30,6 +30,7 @@ pub(crate) struct Seat {
     denials: AtomicU64,
     alarms: AtomicU64,
     echoes: Mutex<HashMap<CredentialName, Remembered>>,
+    joined: Mutex<Option<Joined>>,
 }
 
 /// What answers are searched for where a credential's secret went out: that, and those before it, which the origin knows as
@@ -38,6 +39,12 @@ struct Remembered {
     /// The latest first.
     secrets: Vec<Arc<Secret>>,
     echoes: Arc<Echoes>,
+}
+
+/// The echoes of a request that carried several secrets; the next one is likely to carry the same.
+struct Joined {
+    parts: Vec<Arc<Echoes>>,
+    all: Arc<Echoes>,
 }
 
 /// One connection's place among those its session may have.
@@ -96,6 +103,7 @@ impl Seat {
             denials: AtomicU64::new(0),
             alarms: AtomicU64::new(0),
             echoes: Mutex::default(),
+            joined: Mutex::default(),
         }
     }
 
@@ -111,6 +119,21 @@ impl Seat {
         let echoes = Arc::new(Echoes::of_all(secrets.iter().map(|secret| &**secret), rule, &self.id));
         known.insert(rule.credential.clone(), Remembered { secrets, echoes: echoes.clone() });
         echoes
+    }
+
+    /// What to search an answer for when all of `parts` went out.
+    pub(crate) fn joined_echoes(&self, parts: Vec<Arc<Echoes>>) -> Arc<Echoes> {
+        let mut known = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        let alike = |known: &&Joined| {
+            known.parts.len() == parts.len()
+                && known.parts.iter().zip(&parts).all(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        if let Some(same) = known.as_ref().filter(alike) {
+            return same.all.clone();
+        }
+        let all = Arc::new(Echoes::joined(parts.iter().map(|echoes| &**echoes)));
+        *known = Some(Joined { parts, all: all.clone() });
+        all
     }
 
     /// A place for one more connection, unless `limit` are open.

@@ -101,9 +101,11 @@ const DATADOG: (&str, &str) = ("ddapiTheRealKeyNobodyMaySee0000", "ddappTheRealK
 async fn everything() -> (Origin, Rig) {
     let origin = rows().iter().fold(Origin::https("api.datadoghq.com"), |origin, row| origin.also(row.url.0));
     let origin = origin.reply("/*", "{}").start().await;
-    let mut rig = rig().origin(&origin).guards(DATADOG.0).guards(DATADOG.1).build();
-    rig.secret("datadog", &format!("{}:{}", DATADOG.0, DATADOG.1));
-    rig.cli(["config", "add", "datadog"]).succeed().await;
+    let mut rig = rig().origin(&origin).build();
+    for (name, secret) in [("datadog", DATADOG.0), ("datadog-app", DATADOG.1)] {
+        rig.secret(name, secret);
+        rig.cli(["config", "add", name]).succeed().await;
+    }
     let mut added: Vec<&str> = Vec::new();
     for row in rows() {
         rig.secret(row.add[0], row.secret);
@@ -260,7 +262,7 @@ async fn every_entry_is_listed_and_documented() {
     let listed = rig.cli(["config", "add", "--list", "--json"]).succeed().await.json();
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/credentials.md")).unwrap();
     let table = rig.cli(["config", "add", "--list"]).succeed().await.all();
-    assert_eq!(listed.as_array().unwrap().len(), 13);
+    assert_eq!(listed.as_array().unwrap().len(), 14);
     for ready in listed.as_array().unwrap() {
         let name = ready["name"].as_str().unwrap();
         assert!(docs.contains(&format!("| `{name}` |")) && table.contains(name), "{name}");

@@ -1,8 +1,11 @@
 //! `[[credential]]`: the user's own, in every shape.
 
-use clauderon_testkit::origin::{Origin, Seen};
-use clauderon_testkit::rig::Rig;
-use http::Request;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use clauderon_testkit::origin::{Origin, OriginBuilder, Seen, ok, status};
+use clauderon_testkit::rig::{Rig, RigBuilder};
+use http::{Request, StatusCode};
 
 use crate::rig;
 
@@ -91,6 +94,76 @@ async fn the_three_injection_policies() {
         }
         rig.assert_no_secret();
     }
+}
+
+/// A second credential of the same service, in another field.
+const APP: &str = "the-other-real-key/of+the=user";
+const APP_TABLE: &str = "[[credential]]\nname = \"app\"\nfile = \"app\"\nhosts = [\"api.example.test\"]\nheader = \"X-App\"\nsession_env = \"APP_KEY\"";
+
+/// A service that wants both, and sends back what it got.
+fn wants_both(app: &'static str, refused: impl Fn() + Clone + Send + Sync + 'static) -> OriginBuilder {
+    Origin::https("api.example.test").route("/*", move |call| {
+        let sent = format!("{:?} {:?}", call.field("x-key"), call.field("x-app"));
+        let good = sent == format!("{:?} {:?}", Some(KEY), Some(app));
+        let refused = refused.clone();
+        async move {
+            if good {
+                return ok(sent);
+            }
+            refused();
+            status(StatusCode::UNAUTHORIZED, "no")
+        }
+    })
+}
+
+fn two_keys(origin: &Origin, app: &str) -> RigBuilder {
+    let own = "[[credential]]\nname = \"own\"\nenv = \"OWN_KEY\"\nsession_env = \"OWN_KEY\"\nhosts = [\"api.example.test\"]\nheader = \"X-Key\"";
+    rig().origin(origin).table(own).table(APP_TABLE).env("OWN_KEY", KEY).guards(KEY).secret("app", app)
+}
+
+#[tokio::test]
+async fn one_request_carries_two_of_them() {
+    let origin = wants_both(APP, || ()).start().await;
+    let rig = two_keys(&origin, APP).start().await;
+    rig.create("dev", &[]).await;
+    let env = rig.session_env("dev").await;
+    let (own, app) = (&env["OWN_KEY"], &env["APP_KEY"]);
+    let echoed = format!("{:?} {:?}", Some(own), Some(app));
+    let curl = async |more: &[&str]| {
+        let curl = rig.direct_tool("curl", "dev", rig.outside()).await;
+        let args = ["-sSf", "https://api.example.test/x"].iter().chain(more).copied();
+        curl.args(args).succeed().await.stdout
+    };
+    assert_eq!(curl(&[]).await, echoed, "both are added");
+    let (own, app) = (format!("X-Key: {own}"), format!("X-App: {app}"));
+    assert_eq!(curl(&["-H", &own, "-H", &app]).await, echoed, "both are swapped");
+    assert_eq!(curl(&["--http1.1", "-H", &app, "-H", &own]).await, echoed, "in any order");
+    let lines = rig.audit_lines(3).await;
+    assert!(lines.iter().all(|line| line.get("redactions") == 2 && line.get("auth_injected") == true), "{lines:?}");
+    let named: Vec<&str> = lines.iter().map(|line| line.text("credential")).collect();
+    assert_eq!(named[0], "own,app");
+    assert_eq!(named.iter().map(|names| names.len()).collect::<Vec<_>>(), [7, 7, 7]);
+    let explained = rig.cli(["explain", "GET", "https://api.example.test/x", "--json"]).succeed().await.json();
+    assert_eq!((&explained["credential"], &explained["auth_injected"]), (&"own,app".into(), &true.into()));
+    assert!(explained["surface"].as_str().unwrap().contains("x-app"), "{explained}");
+    rig.assert_no_secret();
+}
+
+#[tokio::test]
+async fn the_one_of_two_that_has_changed_is_read_again() {
+    const OLD: &str = "the-other-key-as-it-was-yesterday";
+    let file: Arc<OnceLock<PathBuf>> = Arc::default();
+    let renews = file.clone();
+    let origin = wants_both(APP, move || std::fs::write(renews.get().unwrap(), APP).unwrap()).start().await;
+    let rig = two_keys(&origin, OLD).guards(APP).start().await;
+    file.set(rig.home().join("secrets/app")).unwrap();
+    let answered = rig.anonymous().get("https://api.example.test/x").await;
+    assert_eq!(answered.status, 200, "{}", answered.text());
+    let sent: Vec<_> = origin.log().requests().iter().map(|seen| seen.field("x-app").unwrap().to_owned()).collect();
+    assert_eq!(sent, [OLD, APP]);
+    let line = rig.audit_path("/x").await;
+    assert!(line.text("error").contains("sent again"), "{}", line.raw);
+    rig.assert_no_secret();
 }
 
 #[tokio::test]

@@ -94,12 +94,9 @@ fn shape(table: &mut Table<'_, '_>) -> Option<Shape> {
     if let [first, second, ..] = given[..] {
         table.error(
             second,
-            format!(
-                "only one of `header`, `query`, `basic_user`, `cookie` and `headers` may be given, and `{first}` is"
-            ),
+            format!("only one of `header`, `query`, `basic_user` and `cookie` may be given, and `{first}` is"),
         );
     }
-    let pair = table.strings("headers", header);
     let header = table.string("header", header);
     let query = table.string("query", |text| token(text, "a query parameter"));
     let basic = table.string("basic_user", values::user_name);
@@ -107,19 +104,12 @@ fn shape(table: &mut Table<'_, '_>) -> Option<Shape> {
     let (prefix, suffix) = table.string("format", format).unwrap_or_default();
     let bare = prefix.is_empty() && suffix.is_empty();
     match given.first().copied() {
-        Some("query" | "basic_user" | "cookie" | "headers") if !bare => {
+        Some("query" | "basic_user" | "cookie") if !bare => {
             table.error("format", "only a header has one: elsewhere the credential stands alone");
             None
         }
         Some("query") => query.map(|key| Shape::Query { key: key.into() }),
         Some("basic_user") => basic.map(|user| Shape::Basic { user: user.into() }),
-        Some("headers") => {
-            let pair = pair.and_then(|pair| <[HeaderName; 2]>::try_from(pair).ok());
-            if pair.is_none() {
-                table.error("headers", "must be two headers, for a secret `first:second`");
-            }
-            pair.map(|names| Shape::Pair { names })
-        }
         Some("cookie") => cookie.map(|name| Shape::Cookie { name: name.into() }),
         Some(_) => header.map(|name| Shape::Header { name, prefix: prefix.into(), suffix: suffix.into() }),
         None => Some(Shape::Header { name: http::header::AUTHORIZATION, prefix: prefix.into(), suffix: suffix.into() }),
@@ -186,7 +176,7 @@ fn own_names() -> impl Iterator<Item = CredentialKind> {
     CredentialKind::ALL.into_iter().filter(|kind| !kind.is_extra())
 }
 
-const SURFACES: [&str; 5] = ["header", "query", "basic_user", "cookie", "headers"];
+const SURFACES: [&str; 4] = ["header", "query", "basic_user", "cookie"];
 const TOKEN: &str = "{token}";
 
 /// Fields that say where a message goes or where it ends; a secret there would break the request or leave it.

@@ -212,7 +212,6 @@ fn surface(shape: &Shape) -> (&'static str, String) {
         Shape::Cookie { name } => ("cookie", quoted(name)),
         Shape::Basic { user } => ("basic_user", quoted(user)),
         Shape::RegistryBasic { user } => ("basic_user", quoted(user.as_deref().unwrap_or_default())),
-        Shape::Pair { names } => ("headers", list(names)),
         Shape::GoogleKey => ("header", quoted("x-goog-api-key")),
         Shape::Bearer | Shape::Openai | Shape::PagerdutyToken | Shape::Anthropic => ("header", quoted("authorization")),
     }

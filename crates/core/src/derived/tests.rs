@@ -105,11 +105,11 @@ impl Bench {
         let body = permit.reads_body().then(|| Bytes::copy_from_slice(asked.body.as_bytes()));
         let in_force = InForce { credentials: &self.credentials, derived: &self.derived, now: self.now };
         let plan = plan(permit, &parts, body.as_ref(), session, in_force)?;
-        let injected = match (plan.derived().cloned(), plan.credential().is_some()) {
-            (Some(token), _) => plan.apply(parts, body.as_ref(), token.secret())?,
-            (None, true) => plan.apply(parts, body.as_ref(), &secret(real))?,
-            (None, false) => plan.without_secret(parts, None)?,
-        };
+        let token = plan.changes().iter().find_map(|change| change.derived().cloned());
+        let credential = Secret::parse(real).unwrap();
+        let put_in = token.as_ref().map(|token| &**token.secret()).or(credential.as_ref());
+        let all = vec![put_in; plan.changes().len()];
+        let injected = plan.apply(parts, body.as_ref(), all)?;
         Ok(Sent::of(injected, asked.body))
     }
 
@@ -158,10 +158,6 @@ impl Sent {
             body,
         }
     }
-}
-
-fn secret(text: &str) -> Secret {
-    Secret::parse(text).unwrap().unwrap()
 }
 
 fn text(swapped: &Swapped) -> &str {

@@ -15,7 +15,7 @@ use crate::classify::{Members, form_pairs};
 use crate::json::{self, Text, quoted};
 use crate::placeholder::looks_like_one;
 use crate::policy::Permit;
-use crate::rule::BodyUser;
+use crate::rule::{BodyUser, Rule};
 use crate::secret::Secret;
 
 /// What of a body may hold a placeholder.
@@ -41,9 +41,25 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Fields {
     fields.unwrap_or(Fields::Unread)
 }
 
-/// Whether the request carries its credential in the body: where it may stand there and a body is sent, it does.
-pub(super) fn takes_credential(permit: &Permit, body: Option<&Bytes>) -> bool {
-    body.is_some_and(|body| !body.is_empty()) && permit.rules().iter().any(|rule| rule.shape.is_in_body())
+/// Whether the request carries its credential in the body. A login does, whatever its fields are called.
+pub(super) fn takes_credential(permit: &Permit, parts: &Parts, body: Option<&Bytes>) -> bool {
+    let Some(body) = body.filter(|body| !body.is_empty()) else { return false };
+    let in_it = |rule: &Rule| match rule.shape.body_field() {
+        Some((_, Some(_))) => true,
+        Some((field, None)) => names(&parts.headers, body, field),
+        None => false,
+    };
+    permit.rules().iter().any(|rule| in_it(rule))
+}
+
+/// Whether a body may have this member or pair.
+fn names(headers: &HeaderMap, body: &[u8], field: &str) -> bool {
+    let Ok(text) = std::str::from_utf8(body) else { return true };
+    match media_type(headers) {
+        Some(MediaType::Json) => json::find(text, |name, _| name == field).is_none_or(|found| !found.is_empty()),
+        Some(MediaType::Form) => form_pairs(text).is_none_or(|pairs| pairs.iter().any(|(name, _)| name == field)),
+        None => false,
+    }
 }
 
 /// Puts `secret` where one of `placeholders` is the whole of `field`, and the user that goes with it beside it.

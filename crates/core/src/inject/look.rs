@@ -20,7 +20,7 @@ use crate::denial::{Denial, DenialCode};
 use crate::derived::{DerivedTable, DerivedToken};
 use crate::json::Text;
 use crate::placeholder::{PlaceholderTable, Sighting};
-use crate::rule::Shape;
+use crate::rule::{Rule, Shape};
 use crate::session::{Session, SessionId};
 
 /// Every placeholder in force at one moment.
@@ -117,8 +117,16 @@ pub(super) fn carries_credential(parts: &Parts, shape: &Shape) -> bool {
         | Shape::Basic { .. }
         | Shape::RegistryBasic { .. }
         | Shape::Anthropic
-        | Shape::Pair { .. }
         | Shape::Header { .. } => fields(shape).any(|name| has(&name)),
+    }
+}
+
+/// Whether two secrets would be added in the same place.
+pub(super) fn share_a_surface(one: &Shape, other: &Shape) -> bool {
+    match (one, other) {
+        (Shape::Query { key: one }, Shape::Query { key: other }) => one == other,
+        (Shape::Cookie { name: one }, Shape::Cookie { name: other }) => one == other,
+        _ => fields(one).any(|field| fields(other).any(|other| other == field)),
     }
 }
 
@@ -138,13 +146,9 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
 }
 
 impl Seen<'_> {
-    /// Whether both are swapped for one and the same secret.
-    pub(super) fn stands_for_the_same(&self, other: &Self) -> bool {
-        match (self.derived, other.derived) {
-            (None, None) => self.credential == other.credential,
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (None, Some(_)) | (Some(_), None) => false,
-        }
+    /// Whether it stands on the surface of this rule, which is for its credential.
+    pub(super) fn is_swapped_by(&self, rule: &Rule) -> bool {
+        *self.credential == rule.credential && self.place.is_on(&rule.shape)
     }
 }
 
@@ -293,7 +297,6 @@ fn fields(shape: &Shape) -> impl Iterator<Item = HeaderName> + use<> {
         Shape::Anthropic => (Some(AUTHORIZATION), Some(super::render::X_API_KEY)),
         Shape::GoogleKey => (Some(AUTHORIZATION), Some(super::render::X_GOOG_API_KEY)),
         Shape::Header { name, .. } => (Some(name.clone()), None),
-        Shape::Pair { names: [first, second] } => (Some(first.clone()), Some(second.clone())),
         Shape::Cookie { .. } => (Some(COOKIE), None),
         Shape::Query { .. } | Shape::Body { .. } => (None, None),
     };

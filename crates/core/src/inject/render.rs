@@ -24,8 +24,6 @@ pub(super) enum Fault {
     BadTarget,
     /// The body can be read in several ways.
     Ambiguous,
-    /// Two keys are wanted, and the secret is one.
-    NoSecond,
 }
 
 /// Puts `secret` on the surface in place of whatever is there. `false` if this secret is not for this request.
@@ -37,17 +35,11 @@ pub(super) fn add(parts: &mut Parts, shape: &Shape, secret: &Secret) -> Result<b
         Shape::RegistryBasic { user } => match registry("", user.as_deref(), secret) {
             Ok(value) => value,
             Err(Fault::NoUser) => return Ok(false),
-            Err(fault @ (Fault::NotAHeaderValue | Fault::BadTarget | Fault::NoSecond | Fault::Ambiguous)) => {
+            Err(fault @ (Fault::NotAHeaderValue | Fault::BadTarget | Fault::Ambiguous)) => {
                 return Err(fault);
             }
         },
         Shape::Anthropic => return add_anthropic(parts, secret),
-        Shape::Pair { names } => {
-            for (name, half) in names.iter().zip(halves(secret)) {
-                parts.headers.insert(name, header(&[half])?);
-            }
-            return Ok(true);
-        }
         Shape::GoogleKey => {
             parts.headers.insert(X_GOOG_API_KEY, header(&[secret.expose()])?);
             return Ok(true);
@@ -77,7 +69,6 @@ pub(super) fn swap(parts: &mut Parts, shape: &Shape, placeholders: &[String], se
         }
         Shape::Anthropic => anthropic(&mut parts.headers, secret),
         Shape::GoogleKey => swap.google(parts, shape),
-        Shape::Pair { names } => swap.pair(&mut parts.headers, names),
         Shape::Header { name, .. } if *name == AUTHORIZATION => swap.authorization(&mut parts.headers, shape),
         Shape::Header { name, .. } => swap.field(&mut parts.headers, name),
         Shape::Query { key } => swap.query(parts, key),
@@ -114,7 +105,6 @@ impl Swap<'_> {
             | Shape::Openai
             | Shape::Anthropic
             | Shape::GoogleKey
-            | Shape::Pair { .. }
             | Shape::Header { .. }
             | Shape::Query { .. }
             | Shape::Cookie { .. }
@@ -192,20 +182,6 @@ impl Swap<'_> {
         };
         let query: Vec<_> = parts.uri.query().unwrap_or_default().split('&').map(swap).collect();
         set_query(parts, &Zeroizing::new(query.join("&")))
-    }
-
-    fn pair(&self, headers: &mut HeaderMap, names: &[HeaderName; 2]) -> Result<(), Fault> {
-        let mut halves = halves(self.secret);
-        for name in names {
-            let half = halves.next();
-            let Some(value) =
-                headers.get_mut(name).filter(|value| self.stands_in(&String::from_utf8_lossy(value.as_bytes())))
-            else {
-                continue;
-            };
-            *value = header(&[half.ok_or(Fault::NoSecond)?])?;
-        }
-        Ok(())
     }
 
     /// A key in a URL ends up in logs: it goes into the field, and the query loses it.
@@ -288,11 +264,6 @@ fn require_beta(headers: &mut HeaderMap) -> Result<(), Fault> {
     let value = HeaderValue::from_bytes(&all.join(&b',')).map_err(|_| Fault::NotAHeaderValue)?;
     headers.insert(BETA, value);
     Ok(())
-}
-
-/// The two keys of a secret that is written `first:second`, or the one.
-fn halves(secret: &Secret) -> impl Iterator<Item = &str> {
-    secret.expose().splitn(2, ':')
 }
 
 /// PagerDuty's REST keys: 20 characters, user keys beginning with `u+`. Its OAuth tokens are longer.

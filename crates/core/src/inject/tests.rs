@@ -18,7 +18,7 @@ use crate::host::{HostPattern, Scheme};
 use crate::placeholder::{PlaceholderTable, variants};
 use crate::policy::decide;
 use crate::rule::{RuleSet, Shape};
-use crate::session::SessionId;
+use crate::session::{SessionId, SessionName};
 use crate::{access::AccessMode, host::Authority};
 
 /// Two sessions that hold every credential, and the rules of a well-filled `proxy.toml`.
@@ -83,11 +83,7 @@ impl Bench {
 
     fn run(&self, url: &str, sent: Sent<'_>, real: &str) -> Result<Injected, Denial> {
         let (parts, plan) = self.plan(url, sent);
-        let plan = plan?;
-        if plan.credential().is_none() {
-            return plan.without_secret(parts, None);
-        }
-        plan.apply(parts, None, &secret(real))
+        plan?.apply(parts, None, [Some(&secret(real))])
     }
 
     fn header(&self, url: &str, sent: Sent<'_>, real: &str, name: &str) -> String {
@@ -475,7 +471,8 @@ fn the_rule_whose_placeholder_came_wins() {
     let mut settings = settings();
     settings.credentials.push(user("work", "api.github.com", Shape::Bearer));
     let bench = Bench::with(&settings);
-    let credential = |sent: Sent<'_>| bench.run("https://api.github.com/", sent, "S").unwrap().credential().cloned();
+    let credential =
+        |sent: Sent<'_>| bench.run("https://api.github.com/", sent, "S").unwrap().credentials().next().cloned();
     assert_eq!(credential(&[]), Some(name("work")));
     for wanted in ["work", "github"] {
         let sent = format!("Bearer {}", bench.placeholder(wanted));
@@ -484,20 +481,60 @@ fn the_rule_whose_placeholder_came_wins() {
 }
 
 #[test]
+fn one_request_carries_several_credentials() {
+    let mut settings = settings();
+    let field = |name: &'static str| Shape::Header {
+        name: http::HeaderName::from_static(name),
+        prefix: "".into(),
+        suffix: "".into(),
+    };
+    settings.credentials.extend([
+        user("api", "two.example", field("x-api")),
+        user("api-again", "two.example", field("x-api")),
+        user("app", "two.example", field("x-app")),
+        user("seen", "two.example", Shape::Query { key: "seen".into() }),
+    ]);
+    let bench = Bench::with(&settings);
+    let go = |url: &str, sent: Sent<'_>, secrets: [&str; 3]| {
+        let (parts, plan) = bench.plan(url, sent);
+        let secrets = secrets.map(secret);
+        plan?.apply(parts, None, secrets.iter().map(Some))
+    };
+    let fields = |injected: Injected| {
+        let names: Vec<String> = injected.credentials().map(ToString::to_string).collect();
+        let parts = injected.into_parts();
+        let field = |name: &str| parts.headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        (field("x-api"), field("x-app"), parts.uri.to_string(), names.join(" "))
+    };
+    let added = fields(go("https://two.example/", &[], ["1", "2", "3"]).unwrap());
+    assert_eq!(added, ("1".into(), "2".into(), "/?seen=3".into(), "api app seen".into()));
+    let (again, app) = (bench.placeholder("api-again"), bench.placeholder("app"));
+    let both: Sent<'_> = &[("x-app", &app), ("x-api", &again)];
+    let swapped = fields(go("https://two.example/", both, ["2", "1", "3"]).unwrap());
+    assert_eq!(swapped, ("1".into(), "2".into(), "/".into(), "app api-again".into()));
+    for crossed in [[("x-app", &*again), ("x-api", &*app)], [("x-api", &again), ("x-other", &app)]] {
+        let denial = go("https://two.example/", &crossed, ["1", "2", "3"]).err().unwrap();
+        assert_eq!(denial.code, DenialCode::PlaceholderMisdirected, "{crossed:?}");
+    }
+    let (parts, plan) = bench.plan("https://two.example/", both);
+    let denial = plan.unwrap().apply(parts, None, [Some(&secret("2")), None]).err().unwrap();
+    assert!(denial.message.contains("`api-again`"), "{}", denial.message);
+}
+
+#[test]
 fn without_a_secret_only_a_swap_fails() {
     let bench = Bench::new();
     let (parts, plan) = bench.plan("https://api.github.com/", &[]);
-    assert!(!plan.unwrap().without_secret(parts, None).unwrap().auth_injected());
-    let (parts, plan) = bench.plan("https://api.github.com/", &[]);
-    let denial = plan.unwrap().without_secret(parts, Some("1Password is locked")).err().unwrap();
+    let denial = plan.as_ref().unwrap().changes()[0].unavailable(Some("1Password is locked"));
     assert_eq!(denial.code, DenialCode::CredentialUnavailable);
     assert!(denial.message.contains("1Password is locked"));
+    assert!(!plan.unwrap().apply(parts, None, [None]).unwrap().auth_injected());
     let sent = format!("Bearer {}", bench.placeholder("github"));
     let (parts, plan) = bench.plan("https://api.github.com/", &[("authorization", &sent)]);
-    let denial = plan.unwrap().without_secret(parts, None).err().unwrap();
+    let denial = plan.unwrap().apply(parts, None, []).err().unwrap();
     assert_eq!(denial.code, DenialCode::CredentialUnavailable);
     let (parts, plan) = bench.plan("https://example.com/", &[]);
-    assert!(!plan.unwrap().without_secret(parts, None).unwrap().auth_injected());
+    assert!(!plan.unwrap().apply(parts, None, [None]).unwrap().auth_injected());
 }
 
 #[test]

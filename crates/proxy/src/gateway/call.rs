@@ -157,11 +157,11 @@ impl Sending<'_> {
         }
         let head_only = parts.method == Method::HEAD;
         prefixed(&mut parts, &cluster.prefix)?;
-        let Some(secret) = cluster.secret() else { return Ok((plan.without_secret(parts, None)?, None)) };
-        if plan.credential().is_some() {
+        let Some(secret) = cluster.secret() else { return Ok((plan.apply(parts, None, [])?, None)) };
+        if !plan.changes().is_empty() {
             scrub::narrow_codings(&mut parts.headers);
         }
-        let injected = plan.apply(parts, None, secret)?;
+        let injected = plan.apply(parts, None, [Some(&**secret)])?;
         let scrub = injected.rule().map(|rule| Scrub::new(self.seat.echoes(rule, secret), head_only));
         scrub.iter().for_each(|scrub| self.call.interim.scrub_with(scrub));
         Ok((injected, scrub))

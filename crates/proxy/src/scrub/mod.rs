@@ -15,12 +15,14 @@ use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::derived::DerivedToken;
 use clauderon_core::host::Origin;
 use clauderon_core::scrub::{Echoes, Scrubber};
+use clauderon_core::secret::Secret;
 use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, Entry};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
 use crate::body::Body;
+use crate::session::Seat;
 use body::{Collected, ScrubbedBody};
 use codings::Coding;
 pub(crate) use codings::narrow_codings;
@@ -39,16 +41,49 @@ pub(crate) struct Scrub {
     head_only: bool,
 }
 
+/// A secret that goes out, and what it comes back as.
+#[derive(Clone)]
+pub(crate) struct Given {
+    pub(crate) secret: Arc<Secret>,
+    pub(crate) echoes: Arc<Echoes>,
+    /// The forms of the credential behind it.
+    pub(crate) base: Option<Arc<Echoes>>,
+    /// Whether its source could tell another one when it is asked again.
+    pub(crate) renewable: bool,
+}
+
+impl Given {
+    /// A derived token, which nobody can ask for again.
+    pub(crate) fn derived(token: &DerivedToken) -> Self {
+        let (secret, base) = (token.secret().clone(), token.base().cloned());
+        Self { secret, echoes: token.echoes(), base, renewable: false }
+    }
+
+    /// The secrets of a plan's changes.
+    pub(crate) fn secrets(given: &[Option<Self>]) -> impl Iterator<Item = Option<&Secret>> {
+        given.iter().map(|given| given.as_ref().map(|given| &*given.secret))
+    }
+}
+
 impl Scrub {
+    /// For a request that carries what is `given`; `None` if that is nothing.
+    pub(crate) fn of_given(given: &[Option<Given>], seat: &Seat, head_only: bool) -> Option<Self> {
+        let mut all = given.iter().flatten();
+        let first = all.next()?;
+        let scrub = Self { base: first.base.clone(), ..Self::new(first.echoes.clone(), head_only) };
+        match all.next() {
+            None => Some(scrub),
+            Some(_) => {
+                let all = given.iter().flatten().map(|given| given.echoes.clone());
+                Some(scrub.with_echoes(seat.joined_echoes(all.collect())))
+            }
+        }
+    }
+
     /// For a request that carried the secret whose `echoes` these are, and asked for a head only or for a body too.
     pub(crate) fn new(echoes: Arc<Echoes>, head_only: bool) -> Self {
         let base = Some(echoes.clone());
         Self { echoes, base, redactions: Arc::default(), head_only }
-    }
-
-    /// For a request that carried a derived token.
-    pub(crate) fn of_derived(token: &DerivedToken, head_only: bool) -> Self {
-        Self { base: token.base().cloned(), ..Self::new(token.echoes(), head_only) }
     }
 
     /// For a request that carried nothing; it only counts.
@@ -59,6 +94,11 @@ impl Scrub {
     /// The forms of the credential that went out, or from which what went out was made.
     pub(crate) fn base(&self) -> Option<&Arc<Echoes>> {
         self.base.as_ref()
+    }
+
+    /// What is searched for.
+    pub(crate) fn echoes(&self) -> Arc<Echoes> {
+        self.echoes.clone()
     }
 
     /// The same, with these `echoes` from now on; the count goes on.
