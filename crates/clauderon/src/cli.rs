@@ -132,10 +132,10 @@ pub(crate) struct SessionArgs {
     /// does not isolate
     #[arg(long, default_value = "local")]
     pub(crate) backend: Backend,
-    /// A credential the session may use, repeatable; without any, all of them
+    /// A credential the session may use, repeatable; without any, all of them; `none` for none
     #[arg(long = "credential", value_name = "NAME")]
     pub(crate) credentials: Vec<String>,
-    /// A host the session may reach, repeatable; without any, all of them
+    /// A host the session may reach, repeatable; without any, all of them; `none` for none
     #[arg(long = "allow-host", value_name = "HOST")]
     pub(crate) allow_hosts: Vec<String>,
     /// A port of this machine's loopback that a sandbox shall reach at 127.0.0.1, repeatable; what passes is not looked at

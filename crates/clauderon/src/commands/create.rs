@@ -127,8 +127,10 @@ fn check_backend(backend: Backend) -> Result {
 }
 
 fn given(list: &[String]) -> Option<Vec<String>> {
-    // `--allow-host ""` is how an empty list, which allows nothing, is written.
-    (!list.is_empty()).then(|| list.iter().filter(|item| !item.is_empty()).cloned().collect())
+    // `--allow-host none`, or an empty word, is how an empty list is written, which allows nothing.
+    let means_none = list.iter().all(|item| ["", "none"].contains(&item.as_str()));
+    let named = list.iter().filter(|item| !means_none && !item.is_empty()).cloned();
+    (!list.is_empty()).then(|| named.collect())
 }
 
 fn tell(session: &SessionInfo) -> Result {
