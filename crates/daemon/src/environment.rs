@@ -8,6 +8,7 @@ use clauderon_core::config::Settings;
 use clauderon_core::credential::{CredentialKind, CredentialName};
 use clauderon_core::session::SessionName;
 use clauderon_proxy::tls::ca::Issuer;
+use clauderon_proxy::tls::truststore::PASSWORD;
 
 use crate::gateway::Offered;
 use crate::home::Home;
@@ -52,6 +53,7 @@ pub(crate) fn proxy_url(session: &SessionName, token: &str, proxy: SocketAddr) -
 pub(crate) fn environment(grounds: &Grounds<'_>) -> SessionEnv {
     let mut set = proxy_variables(grounds);
     set.extend(trust_variables(grounds.home));
+    set.extend(java_variables(grounds));
     set.extend(git_variables(grounds));
     set.extend(generated_files(grounds));
     set.extend(homes::variables(grounds));
@@ -99,6 +101,17 @@ fn trust_variables(home: &Home) -> Vec<(String, String)> {
     let ca = home.ca_cert().display().to_string();
     let replaced = BUNDLE_NAMES.iter().map(|name| pair(name, &bundle));
     replaced.chain(ADDED_CA_NAMES.iter().map(|name| pair(name, &ca))).collect()
+}
+
+/// Java knows none of the variables above, and can be told no login for a proxy: only where the way itself says whose it is.
+fn java_variables(grounds: &Grounds<'_>) -> Option<(String, String)> {
+    let (host, port) = grounds.proxy_url.strip_prefix("http://").filter(|way| !way.contains('@'))?.rsplit_once(':')?;
+    let proxies = ["https", "http"].map(|scheme| format!("-D{scheme}.proxyHost={host} -D{scheme}.proxyPort={port}"));
+    let store = format!("-Djavax.net.ssl.trustStore={}", grounds.home.truststore().display());
+    // It takes quotes as a shell does.
+    let store = if store.contains(char::is_whitespace) { format!("\"{store}\"") } else { store };
+    let options = [&proxies[0], &proxies[1], &store, &format!("-Djavax.net.ssl.trustStorePassword={PASSWORD}")];
+    Some(pair("JAVA_TOOL_OPTIONS", &options.map(String::as_str).join(" ")))
 }
 
 fn git_variables(grounds: &Grounds<'_>) -> Vec<(String, String)> {

@@ -88,6 +88,11 @@ impl Home {
         self.root.join("proxy-ca-key.pem")
     }
 
+    /// The same roots for Java.
+    pub fn truststore(&self) -> PathBuf {
+        self.root.join("ca-trust.jks")
+    }
+
     /// System roots, extra roots and our CA in one file.
     pub fn bundle(&self) -> PathBuf {
         self.root.join("ca-bundle.pem")

@@ -12,6 +12,7 @@ use clauderon_proxy::drain::{self, Drain};
 use clauderon_proxy::tls::bundle::bundle_pem;
 use clauderon_proxy::tls::ca::Issuer;
 use clauderon_proxy::tls::client::{UpstreamTls, load_roots};
+use clauderon_proxy::tls::truststore::java_truststore;
 use clauderon_proxy::{Proxy, ProxyParts, tls};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -225,11 +226,15 @@ impl Signals {
 fn trust(home: &Home, issuer: &Issuer, settings: &Settings) -> Result<Arc<UpstreamTls>, RunError> {
     let roots = load_roots(&settings.upstream.ca_files)?;
     let upstream_tls = UpstreamTls::new(&roots)?;
-    let bundle = bundle_pem(issuer, &roots);
-    let path = home.bundle();
-    // Sessions may have it open or mounted, so it is only replaced when it differs.
-    if fs::read(&path).ok().as_deref() != Some(bundle.as_bytes()) {
-        write_private(&path, bundle.as_bytes(), 0o644).map_err(|source| RunError::File { path, source })?;
+    let files = [
+        (home.bundle(), bundle_pem(issuer, &roots).into_bytes()),
+        (home.truststore(), java_truststore(issuer, &roots)),
+    ];
+    for (path, roots) in files {
+        // Sessions may have it open or mounted, so it is only replaced when it differs.
+        if fs::read(&path).ok().as_ref() != Some(&roots) {
+            write_private(&path, &roots, 0o644).map_err(|source| RunError::File { path, source })?;
+        }
     }
     Ok(Arc::new(upstream_tls))
 }

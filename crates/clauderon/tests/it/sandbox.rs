@@ -1,5 +1,6 @@
 //! Sessions in a real sandbox: what works, and that nothing gets out.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,6 +59,64 @@ async fn python_needs_nothing_but_its_environment() {
 }
 
 #[tokio::test]
+async fn the_environment_is_made_from_a_list() {
+    let mut rig = rig().build();
+    rig.secret("github_token", GITHUB);
+    rig.start().await;
+    let hostile =
+        ["NO_PROXY", "ALL_PROXY", "SSL_CERT_DIR", "LD_PRELOAD", "BASH_ENV", "NODE_OPTIONS", "PYTHONPATH", "GIT_DIR"];
+    let hostile =
+        hostile.into_iter().chain(["SSH_AUTH_SOCK", "DOCKER_HOST", "OP_SESSION_x", "DBUS_SESSION_BUS_ADDRESS"]);
+    let run = hostile.clone().fold(sandboxed(&rig, &[], &["env", "-0"]), |run, name| run.env(name, "/inherited"));
+    let printed = run.succeed().await.stdout;
+    let env: BTreeMap<_, _> = printed.split('\0').filter_map(|line| line.split_once('=')).collect();
+    let (bundle, ca) = (rig.home().join("ca-bundle.pem"), rig.home().join("proxy-ca.pem"));
+    let (bundle, ca, way) = (bundle.to_str().unwrap(), ca.to_str().unwrap(), "http://127.0.0.1:3128");
+    let around = "localhost,127.0.0.1,::1";
+    for (names, value) in [
+        ("HTTPS_PROXY https_proxy HTTP_PROXY http_proxy", way),
+        ("NO_PROXY no_proxy", around),
+        (
+            "SSL_CERT_FILE CURL_CA_BUNDLE REQUESTS_CA_BUNDLE PIP_CERT AWS_CA_BUNDLE GIT_SSL_CAINFO npm_config_cafile",
+            bundle,
+        ),
+        ("CARGO_HTTP_CAINFO CODEX_CA_CERTIFICATE NIX_SSL_CERT_FILE GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", bundle),
+        ("HTTPLIB2_CA_CERTS CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", bundle),
+        ("NODE_EXTRA_CA_CERTS DENO_CERT", ca),
+        ("NODE_USE_ENV_PROXY", "1"),
+        ("GIT_TERMINAL_PROMPT", "0"),
+        ("CLAUDERON_BACKEND", "sandbox"),
+    ] {
+        names.split(' ').for_each(|name| assert_eq!(env.get(name), Some(&value), "{name}"));
+    }
+    for file in ["WGETRC", "NPM_CONFIG_USERCONFIG", "DOCKER_CONFIG", "KUBECONFIG", "JAVA_TOOL_OPTIONS", "GITHUB_TOKEN"]
+    {
+        assert!(env.contains_key(file), "{file}");
+    }
+    assert_eq!(env["GITHUB_TOKEN"], env["GH_TOKEN"]);
+    assert!(hostile.into_iter().all(|name| env.get(name).is_none_or(|value| *value == around)), "{env:#?}");
+    let helper = ["sh", "-c", "printf 'protocol=https\nhost=github.com\n\n' | git credential fill"];
+    let filled = sandboxed(&rig, &[], &helper).succeed().await.stdout;
+    assert!(filled.contains("username=x-access-token\npassword=ghp_clauderon_placeholder_"), "{filled}");
+}
+
+#[tokio::test]
+async fn java_needs_nothing_but_its_environment() {
+    let origin = github().reply("/user", "octocat").start().await;
+    let rig = github_rig(&origin).start().await;
+    std::fs::write(rig.work_dir("project").join("Ask.java"), ASK).unwrap();
+    let finished = sandboxed(&rig, &[], &["java", "Ask.java"]).succeed().await;
+    assert_eq!(finished.stdout, "octocat\noctocat\n", "{}", finished.all());
+    // Also where a build forgets the options.
+    let bare = ["env", "-u", "JAVA_TOOL_OPTIONS", "java", "Ask.java"];
+    assert_eq!(sandboxed(&rig, &[], &bare).succeed().await.stdout, "octocat\noctocat\n");
+    let strange = ["keytool", "-list", "-keystore", "/etc/ssl/certs/java/cacerts", "-storepass", "changeit"];
+    let listed = sandboxed(&rig, &[], &strange).succeed().await;
+    let bundle = std::fs::read_to_string(rig.home().join("ca-bundle.pem")).unwrap();
+    assert_eq!(listed.stdout.matches("trustedCertEntry").count(), bundle.matches("BEGIN CERTIFICATE").count());
+}
+
+#[tokio::test]
 async fn git_clones_commits_and_pushes() {
     let host = GitOrigin::start("github.com", GITHUB).await;
     host.repository("owner/repo").await;
@@ -92,6 +151,27 @@ async fn a_mode_holds_inside_too() {
     let refused = sandboxed(&rig, &["--access-mode", "read-only"], &post).finish().await;
     assert!(refused.stdout.contains("Write operations are blocked"), "{}", refused.all());
     assert_eq!(origin.log().count(), 0);
+}
+
+#[tokio::test]
+async fn a_list_of_hosts_holds_inside_for_clients_with_and_without_a_proxy() {
+    let origin = github().reply("/user", "octocat").start().await;
+    let rig = github_rig(&origin).start().await;
+    let ask = "curl -sS https://api.github.com/user; echo; curl -sS --noproxy '*' https://api.github.com/user; echo; \
+               curl -sS --noproxy '*' http://api.github.com/user";
+    let with = |host| sandboxed(&rig, &["--allow-host", host], &["sh", "-c", ask]).finish();
+    let open = with("api.github.com").await;
+    assert!(open.stdout.starts_with("octocat\noctocat\n"), "{}", open.all());
+    let before = origin.log().count();
+    for host in ["none", "", "example.test"] {
+        let closed = with(host).await;
+        // The second is TLS, and there is none to read the refusal in; the third can be read.
+        assert!(closed.stdout.trim_start().starts_with("{\"error\""), "{}", closed.all());
+        assert!(closed.stdout.contains("--allow-host api.github.com"), "{}", closed.all());
+    }
+    assert_eq!(origin.log().count(), before);
+    let denied = rig.audit().into_iter().filter(|line| line.get("reason") == "host_not_allowed").count();
+    assert_eq!(denied, 9, "{:#?}", rig.audit());
 }
 
 #[tokio::test]
@@ -432,6 +512,20 @@ impl Sinks {
         .to_string()
     }
 }
+
+/// Both of Java's own clients, the old one and the new one.
+const ASK: &str = r#"
+import java.net.*;
+import java.net.http.*;
+public class Ask {
+  public static void main(String[] args) throws Exception {
+    var url = URI.create("https://api.github.com/user");
+    try (var in = url.toURL().openStream()) { System.out.println(new String(in.readAllBytes())); }
+    var request = HttpRequest.newBuilder(url).build();
+    System.out.println(HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString()).body());
+  }
+}
+"#;
 
 const ESCAPE: &str = include_str!("escape.py");
 

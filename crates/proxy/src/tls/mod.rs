@@ -10,6 +10,7 @@ pub mod client;
 pub mod leaf;
 mod server;
 pub mod session;
+pub mod truststore;
 
 /// Makes aws-lc-rs the process's default for code that does not name a provider; calling it again does nothing.
 pub fn install_crypto_provider() {

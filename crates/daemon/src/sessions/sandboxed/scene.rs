@@ -147,7 +147,7 @@ impl Scene<'_> {
             optional: false,
         };
         let toolchains = TOOLCHAINS.iter().map(|name| Entry::if_there(user_home.join(name)));
-        let files = [self.home.ca_cert(), self.home.bundle(), self.home.session_files(self.id)];
+        let files = [self.home.ca_cert(), self.home.bundle(), self.home.truststore(), self.home.session_files(self.id)];
         let files = files.into_iter().chain([self.home.session_way(self.id)]);
         let files = files.map(|path| Entry::same(path, Access::Read));
         let agents = self.agents().map(|path| Entry::same(path, Access::Write));
@@ -164,8 +164,10 @@ impl Scene<'_> {
         let (uid, gid, name) = (self.uid, self.gid, self.user_name());
         let home = self.user_home();
         let file = |target: &str, text: String| Entry::File { target: target.into(), text };
-        let bundles = BUNDLES.iter().map(|target| Entry::Bind {
-            source: self.home.bundle(),
+        let java = (self.home.truststore(), JAVA_TRUSTSTORE);
+        let bundles = BUNDLES.iter().map(|target| (self.home.bundle(), *target)).chain([java]);
+        let bundles = bundles.map(|(source, target)| Entry::Bind {
+            source,
             target: target.into(),
             access: Access::Read,
             optional: false,
@@ -288,6 +290,9 @@ const BUNDLES: &[&str] = &[
     "/etc/ssl/ca-bundle.pem",
     "/etc/pki/tls/certs/ca-bundle.crt",
 ];
+
+/// The same for Java, on Debian and its like.
+const JAVA_TRUSTSTORE: &str = "/etc/ssl/certs/java/cacerts";
 
 /// Programs that users install in their home; none of these directories holds a login.
 const TOOLCHAINS: &[&str] = &[
