@@ -16,7 +16,7 @@ pub struct CreateSession {
     pub name: Option<String>,
     /// `read-only` or `read-write`; absent means read-write.
     pub access_mode: Option<String>,
-    /// `local` for now.
+    /// `sandbox`, which absent means too, or `local`.
     pub backend: Option<String>,
     /// `claude`, `codex`, `gemini` or `none`; absent with a command means `custom`.
     pub agent: Option<String>,
@@ -51,7 +51,7 @@ pub struct SessionInfo {
     pub status: String,
     /// `read-only` or `read-write`.
     pub access_mode: String,
-    /// `local`.
+    /// `sandbox` or `local`.
     pub backend: String,
     /// `claude`, `codex`, `gemini`, `custom`, `none`.
     pub agent: String,

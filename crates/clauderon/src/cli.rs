@@ -130,7 +130,7 @@ pub(crate) struct SessionArgs {
     pub(crate) access_mode: Mode,
     /// How the session is kept apart from the rest of the machine: `sandbox` leaves it no way out but the proxy, `local`
     /// does not isolate
-    #[arg(long, default_value = "local")]
+    #[arg(long, default_value = "sandbox")]
     pub(crate) backend: Backend,
     /// A credential the session may use, repeatable; without any, all of them; `none` for none
     #[arg(long = "credential", value_name = "NAME")]

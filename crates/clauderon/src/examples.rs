@@ -43,15 +43,16 @@ Examples:
   clauderon create --name api --repo . --agent codex --prompt \"Fix the failing test\"
   clauderon create --no-agent --name shell --credential github --allow-host api.github.com
   clauderon create --name build -- make test
-  clauderon create --backend sandbox --repo . --prompt \"Explain the tests\" --print > answer.txt
+  clauderon create --repo . --prompt \"Explain the tests\" --print > answer.txt
 ";
 
 pub(crate) const RUN: &str = "\
 Examples:
   clauderon run -- gh pr list
-  clauderon run --backend sandbox -- npm test      no way out but the proxy
+  clauderon run --writable -- npm test             may change the current directory
+  clauderon run --backend local -- npm test        without any isolation
   clauderon run --access-mode read-only -- npm audit
-  clauderon run --backend sandbox --writable --agent claude
+  clauderon run --writable --agent claude
   clauderon run --credential github --allow-host '*.github.com' -- ./script.sh
 ";
 
@@ -93,7 +94,7 @@ Examples:
 
 pub(crate) const ATTACH: &str = "\
 Examples:
-  clauderon create --backend sandbox --name shell -- bash && clauderon attach shell
+  clauderon create --name shell -- bash && clauderon attach shell
 ";
 
 pub(crate) const DIFF: &str = "\

@@ -75,13 +75,18 @@ impl Rig {
 
 /// A session without a process.
 pub(crate) fn bare(name: &str) -> CreateSession {
-    CreateSession { name: Some(name.into()), agent: Some("none".into()), ..Default::default() }
+    CreateSession {
+        name: Some(name.into()),
+        agent: Some("none".into()),
+        backend: Some("local".into()),
+        ..Default::default()
+    }
 }
 
 /// A session that runs a shell script.
 pub(crate) fn script(name: &str, script: &str) -> CreateSession {
     let command = ["sh", "-c", script].map(str::to_owned).to_vec();
-    CreateSession { name: Some(name.into()), command, ..Default::default() }
+    CreateSession { name: Some(name.into()), command, backend: Some("local".into()), ..Default::default() }
 }
 
 pub(crate) const SECRET: &str = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";

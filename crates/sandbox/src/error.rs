@@ -30,6 +30,11 @@ impl SandboxError {
         Self { what: format!("cannot run `{program}` in the sandbox: {why}"), hint, code }
     }
 
+    /// Whether the sandbox stood, and only its command could not be started.
+    pub fn is_of_command(&self) -> bool {
+        self.code != NOT_ARMED
+    }
+
     /// The same with advice.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -107,9 +107,10 @@ impl Rig {
         std::fs::read_to_string(self.home().join("proxy-ca.pem")).expect("a started daemon has a CA")
     }
 
-    /// Creates a session without a process.
+    /// Creates a session without a process, and without walls unless `more` says so: tools then run where they can be watched.
     pub async fn create(&self, name: &str, more: &[&str]) {
-        let args = ["create", "--no-agent", "--name", name].into_iter().chain(more.iter().copied());
+        let backend: &[&str] = if more.contains(&"--backend") { &[] } else { &["--backend", "local"] };
+        let args = [&["create", "--no-agent", "--name", name], backend, more].concat();
         self.cli(args).succeed().await;
     }
 

@@ -29,7 +29,12 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8> {
 async fn in_session(client: &Client, session: &SessionInfo, place: PlaceArgs, words: &[OsString]) -> Result<u8> {
     if session.backend == sandbox::BACKEND {
         let command = sandbox::command(client, &session.name, place, words, Some(std::process::id())).await?;
-        return child::foreground(command).await;
+        let code = child::foreground(command).await?;
+        // Root's sandboxes are another user's, who could not write there anyway.
+        if code != 0 && !place.writable && !rustix::process::geteuid().is_root() {
+            output::note("the current directory could only be read: `--writable` lets a command change it");
+        }
+        return Ok(code);
     }
     let env = client.session_env(&session.name).await.map_err(reach::failed)?;
     child::foreground(child::command(words, &env)).await

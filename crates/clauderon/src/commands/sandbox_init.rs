@@ -3,7 +3,7 @@
 use clauderon_sandbox::{Handed, Launch, SandboxError};
 
 use crate::cli::{SandboxInitArgs, SandboxStage};
-use crate::error::{CliError, Result};
+use crate::error::{BACKEND, CliError, Result};
 
 pub(crate) fn run(args: &SandboxInitArgs) -> Result<u8> {
     let handed =
@@ -23,6 +23,11 @@ fn launch(args: &SandboxInitArgs) -> Result<u8> {
 
 fn failed(error: SandboxError) -> CliError {
     let hint = error.hint.clone();
+    let weaker = (error.code == BACKEND).then(|| NOT_ARMED.to_owned());
     let error = CliError::caused(error.code, error);
-    hint.into_iter().fold(error, CliError::hint)
+    hint.into_iter().chain(weaker).fold(error, CliError::hint)
 }
+
+/// Nobody is given less than they asked for; who wants less can say so.
+const NOT_ARMED: &str =
+    "`clauderon doctor` says what this machine lacks; `--backend local` runs it without any isolation";

@@ -313,7 +313,7 @@ async fn stop_ends_a_running_process() {
     let rig = rig().start().await;
     let pidfile = rig.outside().join("pid");
     let script = format!("echo $$ > {}; exec sleep 300", pidfile.display());
-    rig.cli(["create", "--name", "job", "--", "sh", "-c", &script]).succeed().await;
+    rig.cli(["create", "--name", "job", "--backend", "local", "--", "sh", "-c", &script]).succeed().await;
     let pid = clauderon_testkit::wait::until("its start", || {
         std::fs::read_to_string(&pidfile).ok()?.trim().parse::<u32>().ok()
     })

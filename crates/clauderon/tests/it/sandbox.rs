@@ -175,6 +175,32 @@ async fn a_list_of_hosts_holds_inside_for_clients_with_and_without_a_proxy() {
 }
 
 #[tokio::test]
+async fn walls_are_the_default_and_nothing_weaker_takes_their_place() {
+    let rig = rig().start().await;
+    let inside = "echo $CLAUDERON_BACKEND; ls /sys";
+    let run = rig.cli(["run", "--", "sh", "-c", inside]).dir(&rig.work_dir("project")).finish().await;
+    assert!(run.stdout == "sandbox\n" && run.stderr.contains("/sys"), "{}", run.all());
+    rig.cli(["create", "--no-agent", "--name", "box"]).succeed().await;
+    assert_eq!(rig.cli(["exec", "box", "--", "printenv", "CLAUDERON_BACKEND"]).succeed().await.stdout, "sandbox\n");
+    // A machine that lets nobody make namespaces, as this process's descendants see it.
+    let closed = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let on_such_a_machine = |words: &[&str]| {
+        let unshare =
+            ["--user", "--map-user=65000", "--keep-caps", "sh", "-c", closed, "sh", env!("CARGO_BIN_EXE_clauderon")];
+        let home = rig.home().display().to_string();
+        let run = Run::new("unshare").args(unshare.iter().chain(words).map(|word| (*word).to_owned()));
+        run.env("CLAUDERON_HOME", home).dir(rig.outside())
+    };
+    let refused = on_such_a_machine(&["run", "--", "echo", "weaker"]).finish().await;
+    assert_eq!((refused.code, refused.stdout.as_str()), (4, ""), "{}", refused.all());
+    for part in ["cannot be armed", "user.max_user_namespaces", "clauderon doctor", "--backend local"] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    let asked = on_such_a_machine(&["run", "--backend", "local", "--", "echo", "weaker"]).succeed().await;
+    assert!(asked.stdout == "weaker\n" && asked.stderr.contains("does not isolate"), "{}", asked.all());
+}
+
+#[tokio::test]
 async fn codes_signals_and_missing_commands_are_told_as_shells_tell_them() {
     let rig = rig().start().await;
     for (words, code) in [

@@ -90,8 +90,8 @@ impl Plan {
 
 fn backend(wanted: Option<&str>) -> Result<&'static str, SessionError> {
     match wanted {
-        None | Some("local") => Ok("local"),
-        Some(sandboxed::BACKEND) => Ok(sandboxed::BACKEND),
+        Some("local") => Ok("local"),
+        None | Some(sandboxed::BACKEND) => Ok(sandboxed::BACKEND),
         Some(isolating @ ("docker" | "podman")) => {
             let what = format!("the `{isolating}` backend is not available yet");
             let hint = Some("use --backend sandbox".to_owned());
@@ -272,7 +272,10 @@ mod tests {
     fn mistakes_are_named_with_the_way_out() {
         let cases = [
             (CreateSession { agent: Some("hal".into()), ..Default::default() }, "agents are"),
-            (CreateSession { agent: Some("claude".into()), ..Default::default() }, "--prompt TEXT"),
+            (
+                CreateSession { agent: Some("claude".into()), backend: Some("local".into()), ..Default::default() },
+                "--prompt TEXT",
+            ),
             (
                 CreateSession { prompt: Some("Fix".into()), ..Default::default() },
                 "`claude` is not on the daemon's PATH",

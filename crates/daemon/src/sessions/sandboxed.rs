@@ -66,14 +66,21 @@ impl Supervisor {
         command.process_group(0);
         let failed = |why: &dyn std::fmt::Display| SessionError::Backend {
             what: format!("the sandbox cannot be started: {why}"),
-            hint: Some("`clauderon doctor` says what this machine allows".to_owned()),
+            hint: Some(NOT_ARMED.to_owned()),
         };
         let mut child = tokio::process::Command::from(command).spawn().map_err(|error| failed(&error))?;
         let out = child.stdout.take().ok_or_else(|| failed(&"it has no output"))?;
         let out = out.into_owned_fd().map_err(|error| failed(&error))?;
         match read_report(out.into()).map_err(|error| failed(&error))? {
             Ok(()) => Ok(child),
-            Err(error) => Err(SessionError::Backend { what: error.what, hint: error.hint }),
+            Err(error) => {
+                let is_armed = error.is_of_command();
+                let hint = error.hint.into_iter().chain((!is_armed).then(|| NOT_ARMED.to_owned()));
+                Err(SessionError::Backend {
+                    what: error.what,
+                    hint: hint.reduce(|first, more| format!("{first}; {more}")),
+                })
+            }
         }
     }
 
@@ -213,6 +220,10 @@ fn read_report(out: std::fs::File) -> io::Result<Report> {
         line => serde_json::from_str(line).map_err(io::Error::other),
     }
 }
+
+/// Nobody is given less than they asked for; who wants less can say so.
+const NOT_ARMED: &str =
+    "`clauderon doctor` says what this machine lacks; `--backend local` runs it without any isolation";
 
 /// Arming takes milliseconds; what takes this long hangs in the kernel or on a dead file server.
 const ARM_LIMIT: Duration = Duration::from_secs(10);

@@ -51,7 +51,12 @@ impl Checks {
 async fn act(stage: &Stage, origin: &Origin) -> Result<Checks> {
     let mut checks = Checks::default();
     let client = stage.client();
-    let wanted = CreateSession { name: Some("demo".into()), agent: Some("none".into()), ..CreateSession::default() };
+    let wanted = CreateSession {
+        name: Some("demo".into()),
+        agent: Some("none".into()),
+        backend: Some("local".into()),
+        ..CreateSession::default()
+    };
     client.create_session(&wanted).await.map_err(reach::failed)?;
     let env = client.session_env("demo").await.map_err(reach::failed)?;
     let agent = Agent::in_session(&env)?;

@@ -34,7 +34,12 @@ pub(super) async fn checks() -> Vec<Check> {
 async fn try_all() -> Result<Vec<Check>> {
     let origin = Origin::start(HOST).await?;
     let stage = Stage::open(&origin, HOST, SECRET).await?;
-    let wanted = CreateSession { name: Some("doctor".into()), agent: Some("none".into()), ..CreateSession::default() };
+    let wanted = CreateSession {
+        name: Some("doctor".into()),
+        agent: Some("none".into()),
+        backend: Some("local".into()),
+        ..CreateSession::default()
+    };
     stage.client().create_session(&wanted).await.map_err(reach::failed)?;
     let env = stage.client().session_env("doctor").await.map_err(reach::failed)?;
     let scratch = tempfile::Builder::new().prefix("clauderon-doctor-").tempdir()?;
