@@ -244,6 +244,17 @@ async fn secrets_show_their_names_and_no_data() {
         let (status, body) = raw(&rig, session, &get("/api/v1/namespaces/apps/secrets/db")).await;
         assert!(status == 200 && !body.contains(SECRET_VALUE) && body.contains("\"team\""), "{body}");
     }
+    // An API server decodes a path before it takes it apart.
+    for path in [
+        "/%61pi/v1/namespaces/apps/secrets/db",
+        "/api/v1%2fnamespaces/apps/secrets/db",
+        "/api/v1/n%61mespaces/apps/secrets/db",
+        "/api/v1/namespaces/apps/secret%73/db",
+        "/api/v1/namespaces/apps%2fsecrets/db",
+    ] {
+        let (status, body) = raw(&rig, "build", &get(path)).await;
+        assert!(status == 400 && body.contains("without escapes"), "{path}: {body}");
+    }
     let put = "PUT /api/v1/namespaces/apps/secrets/db HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
     let (status, body) = raw(&rig, "build", put).await;
     assert!(status == 403 && body.contains("only patched"), "{body}");

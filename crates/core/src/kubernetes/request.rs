@@ -41,13 +41,17 @@ impl<'a> ApiRequest<'a> {
     /// Reads a request.
     pub fn read(facts: &Facts<'a>) -> Result<Self, NotCanonical> {
         let path = facts.path.ok_or(NotCanonical)?.as_str();
-        let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let all: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let verb = by_method(facts.method);
-        let Some(group) = take_group(&mut parts) else { return Ok(Self { verb, resource: None, path }) };
+        let (mut parts, escaped) = (all.clone(), |parts: &[&str]| parts.iter().any(|part| part.contains('%')));
+        let Some(group) = take_group(&mut parts) else {
+            let request = Self { verb, resource: None, path };
+            return if escaped(&all) { Err(NotCanonical) } else { Ok(request) };
+        };
         let resource = Resource::read(group, &parts)?;
-        // Escapes may stand in what a proxy passes on, but never in what names the resource.
-        let named = [group, resource.namespace, resource.kind, resource.name, resource.subresource];
-        if named.iter().any(|part| part.contains('%')) {
+        // An API server decodes a path before it takes it apart: escapes may stand only in what its own proxy passes on.
+        let named = [resource.namespace, resource.kind, resource.name, resource.subresource];
+        if escaped(all.get(..all.len() - parts.len()).unwrap_or_default()) || escaped(&named) {
             return Err(NotCanonical);
         }
         let watches = parts.first() == Some(&"watch") || asks_to_watch(facts.query);
@@ -215,6 +219,16 @@ mod tests {
             "/api/v1/watch",
             "/api/v1/%73ecrets",
             "/apis/app%73/v1/deployments",
+            "/%61pi/v1/secrets",
+            "/ap%69s/apps/v1/deployments",
+            "/api%2fv1/secrets",
+            "/api/v1%2Fsecrets/a/b",
+            "/apis/apps/%76%31/deployments",
+            "/api/v1/pods/p/log/%2e%2e",
+            "/healthz%2fx",
+            "/api/v1/%70roxy/nodes/n",
+            "/api/v1/n%61mespaces/a/services/s/proxy/x",
+            "/api/proxy/n%61mespaces/a/secrets/s",
         ] {
             assert_eq!(read("GET", target), Err(NotCanonical), "{target}");
         }
