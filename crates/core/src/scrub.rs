@@ -99,8 +99,10 @@ impl Echoes {
         let (mut found, mut from) = (Vec::new(), 0);
         while let Some(at) = self.anchors.find(Input::new(text).range(from..)).map(|anchor| anchor.start()) {
             let rest = text.get(at..).unwrap_or_default();
-            if !last && self.begins(rest) {
-                return Scan { found, settled: at };
+            // A longer form may begin before this place and be too short yet to be found.
+            let open = if last { text.len() } else { self.loose_end(text, from).min(at) };
+            if !last && (open < at || self.begins(rest)) {
+                return Scan { found, settled: open };
             }
             match self.forms_like(rest).find(|(_, form)| rest.starts_with(&form.text)) {
                 Some((nth, form)) => {
@@ -253,6 +255,19 @@ mod tests {
             }
         }
         out
+    }
+
+    #[test]
+    fn a_form_inside_the_beginning_of_another_waits_for_that() {
+        // Percent-encoded, this secret holds itself.
+        let echoes = echoes("%33%");
+        let text = b"a%25%33%33%25b";
+        let whole = scrub_in_pieces(&echoes, &[text]);
+        assert_eq!(whole.1, 1);
+        for cut in 0..text.len() {
+            let (first, second) = text.split_at(cut);
+            assert_eq!(scrub_in_pieces(&echoes, &[first, second]), whole, "cut at {cut}");
+        }
     }
 
     #[test]
