@@ -102,7 +102,8 @@ impl World {
         let (method, host, target) = (words.next()?, words.next()?, words.next()?);
         let request = Request::builder().method(method).uri(self.fill(target)).body(()).ok()?;
         let mut parts = request.into_parts().0;
-        if !parts.uri.path().starts_with('/') {
+        // The proxy takes the authority off a target before it looks at the rest.
+        if parts.uri.authority().is_some() || !parts.uri.path().starts_with('/') {
             return None;
         }
         for line in lines {
