@@ -1,6 +1,8 @@
 //! The client of the control socket.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -166,7 +168,7 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<(Response<Incoming>, Connection), ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let stream = connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
         let (mut sender, driver) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(transport)?;
         let connection = Connection(tokio::spawn(driver).abort_handle());
@@ -196,6 +198,15 @@ impl LogStream {
         }
         Ok(None)
     }
+}
+
+/// Connects to the socket at `path`, however long that is: what the kernel takes holds 107 bytes, and homes can lie deep.
+pub async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return UnixStream::connect(path).await };
+    let dir = File::open(dir)?;
+    let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
+    // Where there is no such directory, the path has to do as it is.
+    if short.exists() { UnixStream::connect(short.join(name)).await } else { UnixStream::connect(path).await }
 }
 
 /// The task that drives a connection; ends with the call.

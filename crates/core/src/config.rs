@@ -267,6 +267,10 @@ pub struct Limits {
     pub max_connections: usize,
     /// Open downstream connections of one session.
     pub max_connections_per_session: usize,
+    /// Bytes of each temporary directory of a sandbox.
+    pub session_tmp_bytes: u64,
+    /// Processes and threads in a sandbox.
+    pub session_processes: u64,
 }
 
 /// What policy needs beyond rules and sessions.
@@ -401,6 +405,8 @@ impl Default for Limits {
             max_target_bytes: 16 * 1024,
             max_connections: 4096,
             max_connections_per_session: 512,
+            session_tmp_bytes: 2 << 30,
+            session_processes: 8192,
         }
     }
 }

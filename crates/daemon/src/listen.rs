@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -50,19 +51,29 @@ pub(crate) async fn tcp(ip: IpAddr, port: u16, setting: &'static str) -> Result<
 }
 
 /// Binds the control socket in place of one that a killed daemon left; only for the holder of the home's lock.
-#[expect(clippy::disallowed_methods, reason = "bind takes no mode")]
 pub(crate) fn control(path: &Path) -> Result<UnixListener, ListenError> {
     let bind = || {
-        if let Err(error) = std::fs::remove_file(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(listener)
+        let (dir, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
+        unix(dir, Path::new(name), 0o600)
     };
     bind().map_err(|source| ListenError::Socket { path: path.into(), source })
+}
+
+/// Binds a socket in a directory that is private, in place of one that an earlier daemon left there: the lock on the home says
+/// that nobody listens any more.
+#[expect(clippy::disallowed_methods, reason = "bind takes no mode; the directory is private meanwhile")]
+pub(crate) fn unix(dir: &Path, name: &Path, mode: u32) -> io::Result<UnixListener> {
+    // By way of its descriptor: a socket's path holds 107 bytes, and homes can lie deep.
+    let handle = std::fs::File::open(dir)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd())).join(name);
+    if let Err(error) = std::fs::remove_file(&path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
+    Ok(listener)
 }
 
 fn by(owner: Option<&str>) -> String {

@@ -202,6 +202,14 @@ pub enum StoreError {
     Sqlite(#[from] rusqlite::Error),
 }
 
+impl StoreError {
+    /// Whether there is no room left to write.
+    pub fn is_full(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+    }
+}
+
 /// SQLite gives its journals the mode of the database, so making that 0600 first closes all three.
 fn private_file(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;

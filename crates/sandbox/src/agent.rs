@@ -39,7 +39,7 @@ fn confine(handed: &Handed<'_>) -> Result<Plan, SandboxError> {
     syscalls::join_new_keyring().step("leaving the user's keyring")?;
     namespaces::enter_inner(plan.uid, plan.gid)?;
     // Counted per user namespace: what runs outside as the same user does not count.
-    limit(Resource::Nproc, MAX_PROCESSES)?;
+    limit(Resource::Nproc, plan.processes)?;
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true).step("forbidding new privileges")?;
     landlock::apply(&plan.writable)?;
@@ -96,6 +96,4 @@ fn become_command(plan: &Plan, command: &[OsString]) -> SandboxError {
     SandboxError::starting(program.display(), &next.exec())
 }
 
-/// Enough for a parallel build, too few to choke a machine.
-const MAX_PROCESSES: u64 = 8192;
 const NOT_A_STAGE: u8 = 4;

@@ -18,6 +18,8 @@ pub struct Plan {
     pub view: Vec<Entry>,
     /// Directories the agent may write below; the second layer enforces the same.
     pub writable: Vec<PathBuf>,
+    /// Processes and threads that may be inside at once.
+    pub processes: u64,
     /// Where the agent starts.
     pub directory: PathBuf,
     /// All of the agent's environment.

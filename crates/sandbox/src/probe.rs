@@ -49,6 +49,7 @@ pub fn smallest_plan(scratch: &Path, uid: u32, gid: u32) -> Plan {
         hostname: "clauderon".to_owned(),
         view,
         writable: vec!["/tmp".into()],
+        processes: 64,
         directory: "/".into(),
         environment: std::env::var("PATH").map(|path| ("PATH".to_owned(), path)).into_iter().collect(),
         way: "/way".into(),

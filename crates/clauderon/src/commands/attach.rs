@@ -1,7 +1,6 @@
 //! `attach`: the terminal of a session, until it ends or the user leaves it.
 
 use std::io::{IsTerminal as _, Read as _};
-use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 
 use clauderon_sandbox::terminal::{ATTACH_SOCKET, SIZE, TYPED};
@@ -46,10 +45,8 @@ async fn connect(name: &str) -> Result<UnixStream> {
             .hint(format!("`clauderon logs -f {name}` shows what it writes")));
     }
     let home = client.daemon().await.map_err(reach::failed)?.home;
-    let dir = std::fs::File::open(PathBuf::from(home).join("sessions").join(&session.id))?;
-    // A socket's path holds 107 bytes; this one is short wherever the home is.
-    let socket = format!("/proc/self/fd/{}/{ATTACH_SOCKET}", dir.as_raw_fd());
-    UnixStream::connect(socket).await.map_err(|_| {
+    let socket = PathBuf::from(home).join("sessions").join(&session.id).join(ATTACH_SOCKET);
+    clauderon_api::client::connect(&socket).await.map_err(|_| {
         CliError::new(BACKEND, format_args!("the process of session `{name}` has ended"))
             .hint(format!("`clauderon logs {name}` shows what it wrote"))
     })

@@ -17,6 +17,7 @@ mod explain;
 mod forward;
 mod framing;
 mod git;
+mod hardship;
 mod homes;
 mod hostile;
 mod identity;

@@ -332,9 +332,9 @@ async fn a_flood_in_one_sandbox_reaches_nobody_else_and_passes() {
     let marker = rig.work_dir("project").display().to_string();
     let flood = format!(
         "import resource, socket, time\nresource.setrlimit(resource.RLIMIT_NOFILE, (10000, 10000))\nheld = []\n\
-         for _ in range(3000):\n  s = socket.socket(); s.settimeout(0.01); held.append(s)\n  \
-         try: s.connect(('127.0.0.1', 3128))\n  except OSError: pass\n  \
-         if len(held) == 650: print('flooded', flush=True)\ntime.sleep(600) # {marker}"
+         for _ in range(9980):\n  s = socket.socket(); s.setblocking(False); held.append(s)\n  \
+         s.connect_ex(('127.0.0.1', 3128))\n  \
+         if len(held) == 9980: print('flooded', flush=True)\ntime.sleep(600) # {marker}"
     );
     let create = ["create", "--backend", "sandbox", "--name", "job", "--", "/usr/bin/python3", "-c", &flood];
     rig.cli(create).succeed().await;

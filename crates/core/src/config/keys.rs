@@ -39,6 +39,8 @@ const TABLES: &[(&str, &[&str])] = &[
             "max_target_bytes",
             "max_connections",
             "max_connections_per_session",
+            "session_tmp_bytes",
+            "session_processes",
         ],
     ),
 ];

@@ -111,6 +111,8 @@ impl Listing<'_> {
         self.add("limits.max_target_bytes", limits.max_target_bytes);
         self.add("limits.max_connections", limits.max_connections);
         self.add("limits.max_connections_per_session", limits.max_connections_per_session);
+        self.add("limits.session_tmp_bytes", limits.session_tmp_bytes);
+        self.add("limits.session_processes", limits.session_processes);
     }
 
     fn services(&mut self, settings: &Settings) {

@@ -153,6 +153,9 @@ fn limits(root: &mut Table<'_, '_>, settings: &mut Settings) {
     set(&mut limits.max_target_bytes, size(&mut table, "max_target_bytes", 64..=MIB));
     set(&mut limits.max_connections, size(&mut table, "max_connections", 1..=MIB));
     set(&mut limits.max_connections_per_session, size(&mut table, "max_connections_per_session", 1..=MIB));
+    set(&mut limits.session_tmp_bytes, table.integer("session_tmp_bytes", MIB..=MIB << 20));
+    // Fewer than a shell and its pipeline need would only look like a fault.
+    set(&mut limits.session_processes, table.integer("session_processes", 32..=4 * MIB));
     table.finish();
 }
 

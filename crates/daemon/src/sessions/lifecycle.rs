@@ -1,7 +1,6 @@
 //! The processes and sockets of sessions: started, waited for, ended.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{SessionError, Supervisor, Way, output, sandboxed};
 use crate::environment;
+use crate::listen;
 use crate::process::{Launch, ProcessId, exit_code};
 use crate::store::{Status, StoredSession};
 
@@ -54,7 +54,7 @@ impl Supervisor {
         let (process, end) = {
             let mut state = self.0.state();
             let entry = state.entry_mut(name)?;
-            let running = entry.kept.process.filter(|_| entry.kept.status == Status::Running);
+            let running = entry.running();
             entry.stopping = running.is_some();
             (running, entry.process_end.clone())
         };
@@ -142,10 +142,31 @@ impl Supervisor {
     }
 
     async fn remove(&self, id: &SessionId) -> Result<(), SessionError> {
-        let Some(entry) = self.forget(id)? else { return Ok(()) };
-        let running = entry.kept.process.filter(|_| entry.kept.status == Status::Running);
-        terminate(running, entry.process_end).await;
+        let forgotten = match self.forget(id) {
+            Err(SessionError::Store(error)) if error.is_full() => {
+                self.make_room(id).await?;
+                self.forget(id)
+            }
+            forgotten => forgotten,
+        };
+        let Some(entry) = forgotten? else { return Ok(()) };
+        terminate(entry.running(), entry.process_end).await;
         self.0.remove_files(&entry.kept)
+    }
+
+    /// Ends a session's process and removes what it wrote: that may be what has filled the disk, so that it could not even be
+    /// forgotten.
+    async fn make_room(&self, id: &SessionId) -> Result<(), SessionError> {
+        let (kept, running, end) = {
+            let mut state = self.0.state();
+            let Some(entry) = state.by_id(id) else { return Ok(()) };
+            (entry.kept.clone(), entry.running(), entry.process_end.clone())
+        };
+        if let Some(way) = self.0.way.load_full() {
+            way.proxy.evict(id);
+        }
+        terminate(running, end).await;
+        self.0.remove_files(&kept)
     }
 
     async fn end_with(self, owner: ProcessId, id: SessionId) {
@@ -211,6 +232,13 @@ impl Supervisor {
     }
 }
 
+impl super::Entry {
+    /// The session's process, while it runs.
+    fn running(&self) -> Option<ProcessId> {
+        self.kept.process.filter(|_| self.kept.status == Status::Running)
+    }
+}
+
 async fn wait_for_child(mut child: Child) -> Option<i32> {
     child.wait().await.ok().and_then(exit_code)
 }
@@ -235,23 +263,12 @@ async fn gone(process: ProcessId, end: Option<watch::Receiver<()>>) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "bind takes no mode; the directory is private meanwhile")]
+#[expect(clippy::disallowed_methods, reason = "the directory was private until here")]
 fn open_socket(dir: &Path, name: &str, dir_mode: u32, mode: u32) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     crate::home::private_dir(dir)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(dir_mode))?;
-    // By way of its descriptor: a socket's path holds 107 bytes, and homes can lie deep.
-    let handle = std::fs::File::open(dir)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd())).join(name);
-    // A daemon that was killed left it; the lock on the home says that nobody listens any more.
-    if let Err(error) = std::fs::remove_file(&path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
-    Ok(listener)
+    listen::unix(dir, Path::new(name), mode)
 }
 
 /// What agents get to save their work.

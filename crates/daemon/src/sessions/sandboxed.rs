@@ -155,7 +155,8 @@ impl Supervisor {
             environment.retain(|(name, _)| name != "TERM");
             environment.push(("TERM".to_owned(), "xterm-256color".to_owned()));
         }
-        let scene = Scene { home: &self.0.home, id: &kept.id, uid, gid, shown, forwards: &kept.forwards };
+        let (home, limits) = (&self.0.home, &settings.limits);
+        let scene = Scene { home, id: &kept.id, uid, gid, shown, forwards: &kept.forwards, limits };
         Ok(scene.plan(environment, output))
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clauderon_core::config::Limits;
 use clauderon_core::session::SessionId;
 use clauderon_sandbox::plan::{Access, Entry, Plan};
 
@@ -18,6 +19,7 @@ pub(super) struct Scene<'a> {
     pub(super) gid: u32,
     pub(super) shown: &'a Shown,
     pub(super) forwards: &'a [u16],
+    pub(super) limits: &'a Limits,
 }
 
 /// The directory that the command works in.
@@ -98,6 +100,7 @@ impl Scene<'_> {
             hostname: "clauderon".to_owned(),
             view: self.view(),
             writable,
+            processes: self.limits.session_processes,
             directory,
             environment: self.environment(environment),
             way: self.home.session_way(self.id),
@@ -120,7 +123,7 @@ impl Scene<'_> {
         let mut view: Vec<Entry> = TOP.iter().filter_map(|path| top_level(Path::new(path))).collect();
         view.extend(SYSTEM.iter().chain(ETC).map(Entry::if_there));
         view.extend(self.etc_files());
-        view.extend(memory());
+        view.extend(memory(self.limits));
         view.push(Entry::Directory { target: format!("/run/user/{}", self.uid).into() });
         view.extend(devices());
         view.extend(self.own_files());
@@ -220,14 +223,15 @@ fn work(path: &Path, writable: bool) -> Vec<Entry> {
     entries
 }
 
-fn memory() -> Vec<Entry> {
+fn memory(limits: &Limits) -> Vec<Entry> {
+    let tmp_mib = u32::try_from(limits.session_tmp_bytes.div_ceil(MIB)).unwrap_or(u32::MAX);
     let memory = |target: &str, mib, mode| Entry::Memory { target: target.into(), mib, mode };
     vec![
-        memory("/tmp", TMP_MIB, 0o1777),
-        memory("/var/tmp", TMP_MIB, 0o1777),
+        memory("/tmp", tmp_mib, 0o1777),
+        memory("/var/tmp", tmp_mib, 0o1777),
         memory("/run", RUN_MIB, 0o755),
         Entry::Link { target: "/var/run".into(), text: "/run".to_owned() },
-        memory("/dev/shm", TMP_MIB, 0o1777),
+        memory("/dev/shm", tmp_mib, 0o1777),
     ]
 }
 
@@ -347,8 +351,7 @@ const PLACES: &[&str] = &[
 /// The user that everybody else's files seem to belong to.
 const NOBODY: &str = "nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n";
 
-/// Memory that an agent may fill in each of its temporary directories, at most.
-const TMP_MIB: u32 = 2048;
+const MIB: u64 = 1 << 20;
 const RUN_MIB: u32 = 64;
 
 #[cfg(test)]
@@ -382,7 +385,15 @@ mod tests {
         let home = Home::at("/home/ann/.clauderon", "/home/ann");
         let id = SessionId::from_bytes([1, 2, 3, 4]);
         let shown = Shown::Directory { path: "/home/ann/project".into(), writable: true };
-        let scene = Scene { home: &home, id: &id, uid: 1000, gid: 1000, shown: &shown, forwards: &[] };
+        let scene = Scene {
+            home: &home,
+            id: &id,
+            uid: 1000,
+            gid: 1000,
+            shown: &shown,
+            forwards: &[],
+            limits: &Limits::default(),
+        };
         let plan = scene.plan(Vec::new(), None);
         let targets: Vec<_> = plan.view.iter().map(|entry| entry.target().components().count()).collect();
         assert!(targets.is_sorted());
