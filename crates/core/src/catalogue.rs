@@ -114,7 +114,7 @@ const fn bearer(
 }
 
 /// All of them, by name.
-pub static READY: [Ready; 14] = [
+pub static READY: [Ready; 15] = [
     Ready {
         lines: &["basic_user = \"{user}\"", "git_hosts = [\"bitbucket.org\"]", "git_user = \"{user}\""],
         ..bearer(
@@ -173,10 +173,14 @@ pub static READY: [Ready; 14] = [
         ..bearer("pypi", "A Python package index", "PYPI_TOKEN", &[], "a token for uploading (pypi-…)")
     },
     Ready {
-        lines: &["path = \"/api\"", BEARER],
+        lines: &["path = \"/api\"", BEARER, "body = \"token\""],
         ..bearer("slack", "Slack", "SLACK_BOT_TOKEN", &["slack.com"], "a bot's token (xoxb-…)")
     },
     bearer("stripe", "Stripe", "STRIPE_API_KEY", &["api.stripe.com"], "a secret or restricted key (sk_…, rk_…)"),
+    Ready {
+        lines: &["path = \"/bot{token}\"", "more_paths = [\"/file/bot{token}\"]"],
+        ..bearer("telegram", "Telegram's bots", "TELEGRAM_BOT_TOKEN", &["api.telegram.org"], "a bot's token")
+    },
     bearer("vercel", "Vercel", "VERCEL_TOKEN", &["api.vercel.com"], "an access token"),
 ];
 

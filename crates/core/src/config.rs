@@ -236,8 +236,10 @@ pub struct UserCredential {
 /// The keys of a `[[credential]]` that few need.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// The path above everything it goes to; `None` is the whole host.
-    pub path: Option<PathPattern>,
+    /// The paths above everything it goes to; none is the whole host.
+    pub paths: Vec<PathPattern>,
+    /// The field of a body in which a placeholder is taken too.
+    pub body: Option<String>,
     /// Whether a placeholder in `Authorization: Bearer` is taken too.
     pub bearer: bool,
     /// Where it opens git over HTTPS.
@@ -546,6 +548,24 @@ mod tests {
             hosts = ["gitlab.example.com"]
             header = "Private-Token"
             format = "v1 {token}!"
+            [[credential]]
+            name = "bot"
+            file = "bot"
+            hosts = ["bots.example.com"]
+            path = "/bot{token}"
+            more_paths = ["/file/bot{token}/*"]
+            [[credential]]
+            name = "form"
+            file = "form"
+            hosts = ["forms.example.com"]
+            body = "token"
+            [[credential]]
+            name = "both"
+            file = "both"
+            hosts = ["both.example.com"]
+            path = "/api"
+            header = "X-Key"
+            body = "token"
             [onepassword.credentials]
             gitlab = "op://Private/GitLab/token"
         "#;
@@ -560,6 +580,13 @@ mod tests {
         assert_eq!(credentials[1].file.as_deref(), Some(Path::new("/home/ann/.clauderon/secrets/jira")));
         assert_eq!(credentials[1].inject, InjectPolicy::Always);
         assert_eq!(credentials[2].shape, header("private-token", "v1 ", "!"));
+        let bot = crate::path::TokenSegment { nth: 0, before: "bot".into(), after: "".into() };
+        assert_eq!(credentials[3].shape, Shape::Path(bot));
+        assert_eq!((credentials[3].reach.paths.len(), credentials[3].inject), (2, InjectPolicy::Placeholder));
+        let field = Shape::Body { field: "token".into(), user: None };
+        assert_eq!((&credentials[4].shape, credentials[4].inject), (&field, InjectPolicy::Placeholder));
+        assert_eq!((&credentials[5].shape, credentials[5].inject), (&header("x-key", "", ""), InjectPolicy::Auto));
+        assert_eq!(credentials[5].reach.body.as_deref(), Some("token"));
         let host = Host::parse("api.linear.app").unwrap();
         assert!(credentials[0].hosts[0].matches(&host, 443, Scheme::Https.default_port()));
     }
@@ -701,6 +728,13 @@ hosts = []
             ("env = \"A\"\nsession_env = \"LD_PRELOAD\"", "[0].session_env: is a variable that steers"),
             ("env = \"A\"\nsession_env = \"GH_TOKEN\"", "[0].session_env: holds another credential's"),
             ("env = \"A B\"", "[0].env: must be a variable's name"),
+            ("env = \"A\"\npath = \"/a/{token}/{token}\"", "[0].path: must be a plain path"),
+            ("env = \"A\"\npath = \"/a*\"", "[0].path: must be a plain path"),
+            ("env = \"A\"\nmore_paths = [\"/a\"]", "[0].more_paths: say the first one as `path`"),
+            ("env = \"A\"\npath = \"/{token}\"\nmore_paths = [\"/a\"]", "[0].more_paths: must contain `{token}`"),
+            ("env = \"A\"\npath = \"/{token}\"\ninject = \"auto\"", "[0].inject: must be \"placeholder\""),
+            ("env = \"A\"\nbody = \"token\"\ninject = \"always\"", "[0].inject: must be \"placeholder\""),
+            ("env = \"A\"\nbody = \"a b\"", "[0].body: a field's name"),
         ];
         for (lines, expected) in cases {
             let text = format!("[[credential]]\nname = \"own\"\nhosts = [\"a.example.com\"]\n{lines}");

@@ -97,7 +97,7 @@ fn same_phase(placeholder: &str, secret: &str, end: End) -> Vec<u8> {
 type Encode = Box<dyn Fn(&str) -> Zeroizing<String>>;
 
 fn in_urls() -> impl Iterator<Item = Encode> {
-    let sets = [RFC3986, COMPONENT, FORM, URI, PATH, QUERY, WORD, NOTHING];
+    let sets = [RFC3986, SEGMENT, COMPONENT, FORM, URI, PATH, QUERY, GO, WORD, NOTHING];
     sets.into_iter().flat_map(|kept| [percent(kept, UPPER), percent(kept, LOWER)])
 }
 
@@ -165,6 +165,10 @@ const LOWER: &[u8; 16] = b"0123456789abcdef";
 
 // What encoders of URLs leave as it is besides letters and digits.
 const RFC3986: &str = "-._~";
+/// A segment of a path (RFC 3986 § 3.3), as which secrets go out.
+const SEGMENT: &str = "-._~!$&'()*+,;=:@";
+/// `url.PathEscape` of Go.
+const GO: &str = "-._~$&+=:@";
 /// `encodeURIComponent`.
 const COMPONENT: &str = "-._~!*'()";
 /// `application/x-www-form-urlencoded`, where a space becomes `+`.

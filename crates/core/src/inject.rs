@@ -24,6 +24,7 @@ use crate::rule::{InjectPolicy, Rule, RuleSet};
 use crate::secret::Secret;
 use crate::session::Session;
 
+pub(crate) use body::may_stand_in_it as may_stand_in_body;
 pub use change::Change;
 pub use look::InForce;
 use look::Seen;
@@ -102,7 +103,9 @@ pub fn idle_because(permit: &Permit, parts: &Parts, body: Option<&Bytes>, sessio
     };
     Some(if !session.may_use(&rule.credential) {
         "the session may not use it"
-    } else if body::takes_credential(permit, parts, body) || look::carries_credential(parts, &rule.shape) {
+    } else if rule.adds()
+        && (body::takes_credential(permit, parts, body) || look::carries_credential(parts, &rule.shape))
+    {
         "the request carries a credential of its own"
     } else {
         "it goes out only in place of the session's placeholder"
@@ -165,9 +168,13 @@ impl Injected {
         !self.rules.is_empty()
     }
 
-    /// The credentials whose secrets are in it.
+    /// The credentials whose secrets are in it, each once.
     pub fn credentials(&self) -> impl Iterator<Item = &CredentialName> {
-        self.rules.iter().map(|rule| &rule.credential)
+        let names = || self.rules.iter().map(|rule| &rule.credential);
+        names()
+            .enumerate()
+            .filter(move |(nth, name)| !names().take(*nth).any(|other| other == *name))
+            .map(|(_, name)| name)
     }
 
     /// The rule by which a secret was put in; the first, if there are several.

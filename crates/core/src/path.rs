@@ -1,5 +1,6 @@
 //! Canonical paths: the only form policy may match.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A path as policy may match it: begins with `/`, has no dot segments, `//`, backslash, control or non-ASCII bytes, and only
@@ -23,6 +24,30 @@ pub enum PathPattern {
         /// The most.
         max: usize,
     },
+    /// Paths that begin with segments like these.
+    Segments(Arc<[Segment]>),
+}
+
+/// What one segment of a path must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// This text.
+    Is(Arc<str>),
+    /// Anything.
+    Any,
+    /// A secret.
+    Token(TokenSegment),
+}
+
+/// Where in a path a secret stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSegment {
+    /// In the how-manieth segment, from 0.
+    pub nth: usize,
+    /// What stands before it in its segment.
+    pub before: Arc<str>,
+    /// What stands after it there.
+    pub after: Arc<str>,
 }
 
 impl<'a> CanonicalPath<'a> {
@@ -61,6 +86,25 @@ impl PathPattern {
         }
     }
 
+    /// What begins like `template` and everything below: `*` is any one segment, and `{token}`, once, a secret in a segment.
+    /// `None` if that is no plain path.
+    pub fn like(template: &str) -> Option<Self> {
+        CanonicalPath::parse(template).ok().filter(|_| !template.contains('%'))?;
+        if !template.contains(['*', '{', '}']) {
+            return Some(Self::under(template));
+        }
+        let bare = template.strip_suffix('/').unwrap_or(template).split('/').skip(1);
+        let segments: Option<Arc<[_]>> = bare.enumerate().map(|(nth, text)| Segment::parse(nth, text)).collect();
+        let tokens = template.matches(TOKEN).count();
+        segments.filter(|_| tokens <= 1).map(Self::Segments)
+    }
+
+    /// Where a secret stands in the paths that are covered.
+    pub fn token(&self) -> Option<&TokenSegment> {
+        let Self::Segments(segments) = self else { return None };
+        segments.iter().find_map(|segment| if let Segment::Token(token) = segment { Some(token) } else { None })
+    }
+
     /// Whether `path` is covered.
     pub fn matches(&self, path: CanonicalPath<'_>) -> bool {
         match self {
@@ -68,7 +112,63 @@ impl PathPattern {
             Self::Prefix(prefix) => path.is_under(prefix),
             Self::Exact(exact) => path.as_str() == exact.as_ref(),
             Self::GitSmartHttp { min, max } => git_repository_depth(path).is_some_and(|n| (*min..=*max).contains(&n)),
+            Self::Segments(segments) => {
+                let mut sent = path.segments();
+                segments.iter().all(|segment| sent.next().is_some_and(|text| segment.is(text)))
+            }
         }
+    }
+}
+
+impl Segment {
+    fn parse(nth: usize, text: &str) -> Option<Self> {
+        if text == "*" {
+            return Some(Self::Any);
+        }
+        let token = text.split_once(TOKEN);
+        let (before, after) = token.unwrap_or((text, ""));
+        let plain = ![before, after].iter().any(|text| text.contains(['*', '{', '}']));
+        let token = token.map(|_| Self::Token(TokenSegment { nth, before: before.into(), after: after.into() }));
+        plain.then(|| token.unwrap_or_else(|| Self::Is(text.into())))
+    }
+
+    fn is(&self, text: &str) -> bool {
+        match self {
+            Self::Is(wanted) => **wanted == *text,
+            Self::Any => !text.is_empty(),
+            Self::Token(token) => token.inside(text).is_some(),
+        }
+    }
+}
+
+impl TokenSegment {
+    /// Where what may be a secret stands in `path`.
+    pub fn range(&self, path: &str) -> Option<Range<usize>> {
+        let segment = path.split('/').nth(self.nth + 1)?;
+        let start = segment.as_ptr().addr() - path.as_ptr().addr();
+        let inside = self.inside(segment)?;
+        Some(start + inside.start..start + inside.end)
+    }
+
+    fn inside(&self, segment: &str) -> Option<Range<usize>> {
+        let inside = segment.strip_prefix(&*self.before)?.strip_suffix(&*self.after)?;
+        (!inside.is_empty()).then_some(self.before.len()..self.before.len() + inside.len())
+    }
+}
+
+impl std::fmt::Display for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Is(text) => f.write_str(text),
+            Self::Any => f.write_str("*"),
+            Self::Token(token) => token.fmt(f),
+        }
+    }
+}
+
+impl std::fmt::Display for TokenSegment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{TOKEN}{}", self.before, self.after)
     }
 }
 
@@ -79,6 +179,10 @@ impl std::fmt::Display for PathPattern {
             Self::Prefix(prefix) => write!(f, "{prefix}/*"),
             Self::Exact(path) => f.write_str(path),
             Self::GitSmartHttp { .. } => f.write_str(" (git)"),
+            Self::Segments(segments) => {
+                segments.iter().try_for_each(|segment| write!(f, "/{segment}"))?;
+                f.write_str("/*")
+            }
         }
     }
 }
@@ -95,6 +199,9 @@ fn escapes_are_plain(path: &str) -> bool {
     let dots = |piece: &[u8]| matches!(piece, b"." | b"..");
     !decoded.iter().any(|b| b.is_ascii_control() || *b == b'\\') && !decoded.split(|b| *b == b'/').any(dots)
 }
+
+/// What stands for the secret in templates.
+const TOKEN: &str = "{token}";
 
 fn decode_strictly(text: &str) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
@@ -184,6 +291,24 @@ mod tests {
         assert!(hit("/api/0") && hit("/api/0/") && hit("/api/0/x"));
         assert!(!hit("/api/01") && !hit("/api") && !hit("/%61pi/0/x"));
         assert_eq!(PathPattern::under("/"), PathPattern::Any);
+    }
+
+    #[test]
+    fn templates_say_where_a_secret_stands() {
+        let hit = |template, path| PathPattern::like(template).unwrap().matches(CanonicalPath::parse(path).unwrap());
+        assert!(hit("/bot{token}", "/botX/getMe") && hit("/bot{token}", "/botX") && hit("/bot{token}/", "/botX/"));
+        assert!(!hit("/bot{token}", "/bot/getMe") && !hit("/bot{token}", "/x/botX") && !hit("/bot{token}", "/Bot1"));
+        assert!(hit("/hooks/*/{token}.json", "/hooks/7/S.json/x") && !hit("/hooks/*/{token}.json", "/hooks/7/.json"));
+        assert!(!hit("/hooks/*/{token}", "/hooks/7") && !hit("/hooks/*", "/hooks/") && hit("/hooks/*", "/hooks/7/8"));
+        assert_eq!(PathPattern::like("/a/b/"), Some(PathPattern::under("/a/b")));
+        for bad in ["", "a", "/a/{token}/{token}", "/a*", "/{tok}", "/{token}x{token}", "/a/%7e", "/..", "/a//{token}"]
+        {
+            assert_eq!(PathPattern::like(bad), None, "{bad}");
+        }
+        let pattern = PathPattern::like("/hooks/*/k{token}.json").unwrap();
+        assert_eq!(pattern.to_string(), "/hooks/*/k{token}.json/*");
+        let path = "/hooks/7/kSECRET.json/x";
+        assert_eq!(pattern.token().unwrap().range(path).and_then(|range| path.get(range)), Some("SECRET"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::credential::CredentialName;
 use crate::facts::Facts;
 use crate::host::{Host, HostPattern, Origin, Scheme};
-use crate::path::PathPattern;
+use crate::path::{CanonicalPath, PathPattern, TokenSegment};
 
 /// One row: this credential, to this origin and path, in this shape.
 #[derive(Debug, Clone)]
@@ -108,6 +108,8 @@ pub enum Shape {
         /// The cookie's name.
         name: Arc<str>,
     },
+    /// A segment of the path, or a part of one. Only ever swapped.
+    Path(TokenSegment),
     /// A member of a JSON object, or a pair of a form, in the body. Only ever swapped.
     Body {
         /// The member's or pair's name.
@@ -130,6 +132,11 @@ impl Shape {
     /// Whether the secret may bring its user along as `user:token`.
     pub const fn splits_user(&self) -> bool {
         matches!(self, Self::RegistryBasic { .. } | Self::Body { user: Some(_), .. })
+    }
+
+    /// Whether the secret is only ever put in the place of a placeholder.
+    pub const fn is_only_swapped(&self) -> bool {
+        matches!(self, Self::Path(_) | Self::Body { .. })
     }
 
     /// The field of the body that the secret goes into, and where its user stands.
@@ -155,6 +162,7 @@ impl std::fmt::Display for Shape {
             Self::Header { name, prefix, suffix } => write!(f, "{name}: {prefix}{{token}}{suffix}"),
             Self::Query { key } => write!(f, "query parameter {key}"),
             Self::Cookie { name } => write!(f, "cookie {name}"),
+            Self::Path(token) => write!(f, "segment {} of the path: {token}", token.nth + 1),
             Self::Body { field, .. } => write!(f, "field {field} of the body"),
         }
     }
@@ -178,6 +186,8 @@ pub enum InjectPolicy {
 pub struct RuleSet {
     exact: HashMap<Host, Vec<Arc<Rule>>>,
     wildcard: Vec<Arc<Rule>>,
+    /// Whether there is a secret in a path at all.
+    in_paths: bool,
 }
 
 impl RuleSet {
@@ -185,6 +195,7 @@ impl RuleSet {
     pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
         let mut set = Self::default();
         for rule in rules.into_iter().map(Arc::new) {
+            set.in_paths |= rule.path.token().is_some();
             match rule.host.exact() {
                 Some(host) => set.exact.entry(host.clone()).or_default().push(rule),
                 None => set.wildcard.push(rule),
@@ -220,6 +231,19 @@ impl RuleSet {
     /// The service name audit records give this origin, if any rule knows it.
     pub fn service_of(&self, origin: &Origin) -> Option<&Arc<str>> {
         self.of_origin(origin).next().map(|rule| &rule.service)
+    }
+
+    /// The path as records show it where a rule says that a secret may stand in it.
+    pub fn masked(&self, origin: &Origin, path: &str) -> Option<String> {
+        if !self.in_paths {
+            return None;
+        }
+        let canonical = CanonicalPath::parse(path).ok()?;
+        let mut rules = self.of_origin(origin).filter(|rule| rule.path.matches(canonical));
+        let token = rules.find_map(|rule| rule.path.token())?;
+        let mut masked = path.to_owned();
+        masked.replace_range(token.range(path)?, "***");
+        Some(masked)
     }
 
     /// Every rule, for listings.

@@ -138,6 +138,9 @@ pub(crate) fn name(record: &mut AuditRecord, facts: &Facts<'_>, rules: &RuleSet)
     if let Some(service) = rules.service_of(facts.origin) {
         record.service = service.clone();
     }
+    if let Some(masked) = rules.masked(facts.origin, facts.raw_path) {
+        record.path = masked;
+    }
     if facts.upgrade {
         record.protocol = "websocket";
     }

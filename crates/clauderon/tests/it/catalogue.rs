@@ -262,7 +262,7 @@ async fn every_entry_is_listed_and_documented() {
     let listed = rig.cli(["config", "add", "--list", "--json"]).succeed().await.json();
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/credentials.md")).unwrap();
     let table = rig.cli(["config", "add", "--list"]).succeed().await.all();
-    assert_eq!(listed.as_array().unwrap().len(), 14);
+    assert_eq!(listed.as_array().unwrap().len(), 15);
     for ready in listed.as_array().unwrap() {
         let name = ready["name"].as_str().unwrap();
         assert!(docs.contains(&format!("| `{name}` |")) && table.contains(name), "{name}");

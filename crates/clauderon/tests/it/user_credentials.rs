@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use clauderon_testkit::origin::{Origin, OriginBuilder, Seen, ok, status};
+use clauderon_testkit::origin::{Origin, OriginBuilder, Seen, ok, status, with_field};
 use clauderon_testkit::rig::{Rig, RigBuilder};
+use clauderon_testkit::run::Finished;
 use http::{Request, StatusCode};
 
 use crate::rig;
@@ -96,6 +97,173 @@ async fn the_three_injection_policies() {
     }
 }
 
+/// What real curl gets, in a session that holds the placeholder in `$OWN_KEY`.
+async fn curl(rig: &Rig, script: &str) -> Finished {
+    let shell = rig.direct_tool("sh", "dev", rig.outside()).await;
+    shell.args(["-c", script]).finish().await
+}
+
+#[tokio::test]
+async fn a_segment_of_the_path() {
+    let lines = "hosts = [\"api.example.test\"]\npath = \"/bot{token}\"\nmore_paths = [\"/hooks/*/{token}.json\"]";
+    let (origin, rig) = with(lines).await;
+    rig.create("dev", &[]).await;
+    let sent = "bot/the-real-key+of%2Fthe=user";
+    for (path, arrives) in [
+        (
+            "bot$OWN_KEY/sendMessage?chat_id=1&text=a%20b",
+            "/botthe-real-key+of%2Fthe=user/sendMessage?chat_id=1&text=a%20b",
+        ),
+        ("hooks/7/$OWN_KEY.json", "/hooks/7/the-real-key+of%2Fthe=user.json"),
+        ("bot$OWN_KEY/a%20file", "/botthe-real-key+of%2Fthe=user/a%20file"),
+    ] {
+        for version in ["--http1.1", "--http2"] {
+            let script = format!("curl -sSf {version} -d x=1 \"https://api.example.test/{path}\"");
+            assert_eq!(curl(&rig, &script).await.code, 0, "{path}");
+            assert_eq!(origin.log().last().target, arrives, "{sent}");
+        }
+    }
+    let count = origin.log().count();
+    for stray in [
+        "$OWN_KEY/x",
+        "x/bot$OWN_KEY",
+        "botx$OWN_KEY",
+        "bot$OWN_KEY.x",
+        "hooks/$OWN_KEY.json",
+        "hooks/7/8/$OWN_KEY.json",
+        "bot$OWN_KEY/$OWN_KEY",
+        "bot$OWN_KEY?x=$OWN_KEY",
+        "Bot$OWN_KEY",
+        "bot%63${OWN_KEY#c}",
+    ] {
+        let answered = curl(&rig, &format!("curl -sS -D - \"https://api.example.test/{stray}\"")).await.all();
+        assert!(answered.contains("placeholder_misdirected"), "{stray}: {answered}");
+    }
+    assert_eq!(origin.log().count(), count);
+    let untouched = curl(&rig, "curl -sSf https://api.example.test/botmine/x").await;
+    assert_eq!((untouched.code, origin.log().last().target.as_str()), (0, "/botmine/x"));
+    let audited: Vec<String> =
+        rig.audit_lines(count + 1).await.iter().map(|line| line.text("path").to_owned()).collect();
+    assert!(
+        audited.iter().filter(|path| *path == "/bot***/sendMessage" || *path == "/hooks/7/***.json").count() == 4,
+        "{audited:?}"
+    );
+    assert!(audited.contains(&"/bot***/x".to_owned()), "{audited:?}");
+    rig.assert_no_secret();
+}
+
+#[tokio::test]
+async fn an_echo_of_a_path_is_scrubbed_in_every_form() {
+    const ODD: &str = "1234:AA-b_c/d%e&f";
+    let origin = Origin::https("api.example.test").route("/*", |call| async move {
+        let target = call.uri.to_string();
+        let decoded = target.replace("%2F", "/").replace("%25", "%");
+        with_field(ok(format!("{target} {decoded}")), "location", &target)
+    });
+    let origin = origin.start().await;
+    let table = "[[credential]]\nname = \"own\"\nenv = \"OWN_KEY\"\nsession_env = \"OWN_KEY\"\nhosts = [\"api.example.test\"]\npath = \"/bot{token}\"";
+    let rig = rig()
+        .origin(&origin)
+        .table(table)
+        .env("OWN_KEY", ODD)
+        .guards(ODD)
+        .guards("1234:AA-b_c%2Fd%25e&f")
+        .start()
+        .await;
+    rig.create("dev", &[]).await;
+    let own = rig.session_env("dev").await["OWN_KEY"].clone();
+    let answered = curl(&rig, "curl -sSf -D - \"https://api.example.test/bot$OWN_KEY/x\"").await.stdout;
+    assert_eq!(answered.matches(&format!("/bot{own}/x")).count(), 3, "{answered}");
+    assert_eq!(origin.log().only().target, "/bot1234:AA-b_c%2Fd%25e&f/x");
+    rig.assert_no_secret();
+}
+
+#[tokio::test]
+async fn a_field_of_the_body() {
+    let (origin, rig) = with("hosts = [\"api.example.test\"]\nbody = \"token\"").await;
+    rig.create("dev", &[]).await;
+    let json = r#"-H 'Content-Type: application/json' -d "{\"a\": [1.0], \"token\": \"$OWN_KEY\"}""#;
+    for (data, arrives) in [
+        ("-d \"channel=c&token=$OWN_KEY\"", "channel=c&token=the-real-key%2Bof%2Fthe%3Duser"),
+        (json, r#"{"a": [1.0], "token": "the-real-key+of/the=user"}"#),
+        ("-d channel=c", "channel=c"),
+        ("-d token=mine", "token=mine"),
+    ] {
+        for version in ["--http1.1", "--http2"] {
+            let got = curl(&rig, &format!("curl -sSf {version} {data} https://api.example.test/x")).await;
+            assert_eq!(got.code, 0, "{data}: {}", got.all());
+            assert_eq!(origin.log().last().body, arrives, "{data}");
+        }
+    }
+    let count = origin.log().count();
+    for stray in [
+        "-d \"other=$OWN_KEY\"",
+        "-d \"token=x$OWN_KEY\"",
+        "-d \"$OWN_KEY=token\"",
+        "-H \"X-Key: $OWN_KEY\"",
+        "-H \"Authorization: Bearer $OWN_KEY\"",
+    ] {
+        let answered = curl(&rig, &format!("curl -sS -D - {stray} https://api.example.test/x")).await.all();
+        assert!(answered.contains("placeholder_misdirected"), "{stray}: {answered}");
+    }
+    let answered =
+        curl(&rig, "head -c 1100000 /dev/zero | tr '\\0' x | curl -sS -D - -d @- https://api.example.test/x").await;
+    assert!(answered.all().contains("longer than 1 MiB"), "{}", answered.all());
+    assert_eq!(origin.log().count(), count);
+    // What is no form and no JSON holds no field, and goes out as it comes.
+    let upload = "head -c 1100000 /dev/zero | curl -sSf -T - -H 'Content-Type: application/octet-stream' https://api.example.test/x";
+    assert_eq!(curl(&rig, upload).await.code, 0);
+    assert_eq!(origin.log().last().body.len(), 1_100_000);
+    rig.assert_no_secret();
+}
+
+#[tokio::test]
+async fn a_field_of_the_body_beside_a_header() {
+    let lines = "hosts = [\"api.example.test\"]\nformat = \"Bearer {token}\"\nbody = \"token\"";
+    let (origin, rig) = with(lines).await;
+    rig.create("dev", &[]).await;
+    let bearer = format!("Bearer {KEY}");
+    for (data, field, body) in [
+        ("-d \"token=$OWN_KEY\"", None, "token=the-real-key%2Bof%2Fthe%3Duser"),
+        ("-d channel=c", Some(bearer.as_str()), "channel=c"),
+        ("-d token=mine", None, "token=mine"),
+        (
+            "-d \"a=1&token=$OWN_KEY\" -H \"Authorization: Bearer $OWN_KEY\"",
+            Some(&bearer),
+            "a=1&token=the-real-key%2Bof%2Fthe%3Duser",
+        ),
+    ] {
+        let got = curl(&rig, &format!("curl -sSf {data} https://api.example.test/x")).await;
+        assert_eq!(got.code, 0, "{data}: {}", got.all());
+        let seen = origin.log().last();
+        assert_eq!((seen.field("authorization"), &seen.body[..]), (field, body.as_bytes()), "{data}");
+    }
+    let explain = ["explain", "POST", "https://api.example.test/x", "--session", "dev", "--json"];
+    let told = rig.cli(explain).succeed().await.json();
+    assert_eq!((&told["auth_injected"], &told["surface"]), (&true.into(), &"authorization: Bearer {token}".into()));
+    rig.assert_no_secret();
+}
+
+#[tokio::test]
+async fn explain_says_why_a_path_credential_stays() {
+    let (_origin, rig) = with("hosts = [\"api.example.test\"]\npath = \"/bot{token}\"").await;
+    rig.create("dev", &[]).await;
+    let own = rig.session_env("dev").await["OWN_KEY"].clone();
+    let explain = async |path: &str| {
+        let url = format!("https://api.example.test{path}");
+        rig.cli(["explain", "GET", &url, "--session", "dev", "--json"]).succeed().await.json()
+    };
+    let told = explain(&format!("/bot{own}/getMe")).await;
+    assert_eq!((&told["auth_injected"], &told["credential"]), (&true.into(), &"own".into()));
+    assert_eq!(told["surface"], "segment 1 of the path: bot{token}");
+    assert_eq!(told["rule"], "own api.example.test/bot{token}/*");
+    let told = explain("/botmine/getMe").await;
+    assert_eq!(told["injection"], "no: it goes out only in place of the session's placeholder");
+    assert_eq!(explain(&format!("/x/bot{own}")).await["reason"], "placeholder_misdirected");
+    let shown = rig.cli(["config", "show"]).succeed().await.stdout;
+    assert!(shown.contains("credential[0].path") && shown.contains("/bot{token}"), "{shown}");
+}
+
 /// A second credential of the same service, in another field.
 const APP: &str = "the-other-real-key/of+the=user";
 const APP_TABLE: &str = "[[credential]]\nname = \"app\"\nfile = \"app\"\nhosts = [\"api.example.test\"]\nheader = \"X-App\"\nsession_env = \"APP_KEY\"";
@@ -129,15 +297,15 @@ async fn one_request_carries_two_of_them() {
     let env = rig.session_env("dev").await;
     let (own, app) = (&env["OWN_KEY"], &env["APP_KEY"]);
     let echoed = format!("{:?} {:?}", Some(own), Some(app));
-    let curl = async |more: &[&str]| {
+    let get = async |more: &[&str]| {
         let curl = rig.direct_tool("curl", "dev", rig.outside()).await;
         let args = ["-sSf", "https://api.example.test/x"].iter().chain(more).copied();
         curl.args(args).succeed().await.stdout
     };
-    assert_eq!(curl(&[]).await, echoed, "both are added");
+    assert_eq!(get(&[]).await, echoed, "both are added");
     let (own, app) = (format!("X-Key: {own}"), format!("X-App: {app}"));
-    assert_eq!(curl(&["-H", &own, "-H", &app]).await, echoed, "both are swapped");
-    assert_eq!(curl(&["--http1.1", "-H", &app, "-H", &own]).await, echoed, "in any order");
+    assert_eq!(get(&["-H", &own, "-H", &app]).await, echoed, "both are swapped");
+    assert_eq!(get(&["--http1.1", "-H", &app, "-H", &own]).await, echoed, "in any order");
     let lines = rig.audit_lines(3).await;
     assert!(lines.iter().all(|line| line.get("redactions") == 2 && line.get("auth_injected") == true), "{lines:?}");
     let named: Vec<&str> = lines.iter().map(|line| line.text("credential")).collect();

@@ -6,7 +6,7 @@ use super::document::{Parsed, Table};
 use super::values::{self, Places};
 use super::{Reach, Settings, UserCredential};
 use crate::credential::{CredentialKind, CredentialName};
-use crate::path::{CanonicalPath, PathPattern};
+use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Shape};
 
 /// The names that `[[credential]]` tables give, so that other tables can refer to them.
@@ -30,10 +30,10 @@ pub(super) fn read(
     if !table.has("hosts") {
         table.error("hosts", "say where it may go: hosts = [\"api.example.com\"]");
     }
-    let shape = shape(table);
-    let inject = table.string("inject", inject).unwrap_or_default();
-    let session_env = table.string("session_env", |text| session_variable(text, earlier));
     let reach = reach(table, earlier);
+    let shape = shape(table, &reach);
+    let inject = policy(table, shape.as_ref());
+    let session_env = table.string("session_env", |text| session_variable(text, earlier));
     let name = name?;
     check_sources(table, &name, settings);
     Some(UserCredential { name, env, file, op, hosts: hosts?, shape: shape?, inject, session_env, reach })
@@ -41,7 +41,8 @@ pub(super) fn read(
 
 fn reach(table: &mut Table<'_, '_>, earlier: &[UserCredential]) -> Reach {
     let reach = Reach {
-        path: table.string("path", path),
+        paths: paths(table),
+        body: table.string("body", |text| token(text, "a field")),
         bearer: table.boolean("bearer").unwrap_or_default(),
         git_hosts: table.strings("git_hosts", values::host_pattern).unwrap_or_default(),
         git_user: table.string("git_user", values::user_name),
@@ -56,10 +57,21 @@ fn reach(table: &mut Table<'_, '_>, earlier: &[UserCredential]) -> Reach {
     reach
 }
 
+fn paths(table: &mut Table<'_, '_>) -> Vec<PathPattern> {
+    let first = table.string("path", path);
+    let more = table.strings("more_paths", path).unwrap_or_default();
+    if !more.is_empty() && !table.has("path") {
+        table.error("more_paths", "say the first one as `path`");
+    }
+    if first.as_ref().is_some_and(|first| more.iter().any(|path| path.token().is_some() != first.token().is_some())) {
+        table.error("more_paths", "must contain `{token}` where `path` does, and only there");
+    }
+    first.into_iter().chain(more).collect()
+}
+
 fn path(text: &str) -> Parsed<PathPattern> {
-    let text = text.trim();
-    let plain = CanonicalPath::parse(text).is_ok() && !text.contains('%');
-    plain.then(|| PathPattern::under(text)).ok_or_else(|| "must be a plain path such as \"/api/v1\"".to_owned())
+    let path = PathPattern::like(text.trim());
+    path.ok_or_else(|| "must be a plain path such as \"/api/v1\", \"/bot{token}\" or \"/hooks/*/{token}\"".to_owned())
 }
 
 fn required<T>(table: &mut Table<'_, '_>, key: &'static str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<T> {
@@ -88,8 +100,8 @@ fn check_sources(table: &Table<'_, '_>, name: &CredentialName, settings: &Settin
     }
 }
 
-/// Where in the request: one of four keys; none of them means the `Authorization` header.
-fn shape(table: &mut Table<'_, '_>) -> Option<Shape> {
+/// Where in the request: one of four keys; none of them means the path or body if those say so, else the `Authorization` header.
+fn shape(table: &mut Table<'_, '_>, reach: &Reach) -> Option<Shape> {
     let given: Vec<&str> = SURFACES.into_iter().filter(|key| table.has(key)).collect();
     if let [first, second, ..] = given[..] {
         table.error(
@@ -112,8 +124,26 @@ fn shape(table: &mut Table<'_, '_>) -> Option<Shape> {
         Some("basic_user") => basic.map(|user| Shape::Basic { user: user.into() }),
         Some("cookie") => cookie.map(|name| Shape::Cookie { name: name.into() }),
         Some(_) => header.map(|name| Shape::Header { name, prefix: prefix.into(), suffix: suffix.into() }),
+        None if !table.has("format") && only_swapped(reach).is_some() => only_swapped(reach),
         None => Some(Shape::Header { name: http::header::AUTHORIZATION, prefix: prefix.into(), suffix: suffix.into() }),
     }
+}
+
+fn only_swapped(reach: &Reach) -> Option<Shape> {
+    let in_path = reach.paths.iter().find_map(PathPattern::token).cloned().map(Shape::Path);
+    in_path.or_else(|| Some(Shape::Body { field: reach.body.as_deref()?.into(), user: None }))
+}
+
+/// What stands in a path or body is never added: nobody knows what the request would be with it.
+fn policy(table: &mut Table<'_, '_>, shape: Option<&Shape>) -> InjectPolicy {
+    let given = table.string("inject", inject);
+    if !shape.is_some_and(Shape::is_only_swapped) {
+        return given.unwrap_or_default();
+    }
+    if given.is_some_and(|given| given != InjectPolicy::Placeholder) {
+        table.error("inject", "must be \"placeholder\": in a path or body a credential is never added");
+    }
+    InjectPolicy::Placeholder
 }
 
 fn header(text: &str) -> Parsed<HeaderName> {

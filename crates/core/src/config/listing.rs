@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::values::duration_text;
 use super::{Anonymous, Entry, GivenBy, Settings, UpstreamProxy, UserCredential};
+use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Shape};
 
 /// Every value, in the order of the documentation.
@@ -164,28 +165,32 @@ impl Listing<'_> {
     }
 
     fn credential(&mut self, at: usize, credential: &UserCredential) {
-        let (surface, place) = surface(&credential.shape);
+        let reach = &credential.reach;
+        let (surface, place) = surface(&credential.shape).unzip();
         let file = credential.file.as_deref().map(path);
         let inject = match credential.inject {
             InjectPolicy::Auto => "auto",
             InjectPolicy::Placeholder => "placeholder",
             InjectPolicy::Always => "always",
         };
+        let paths: Vec<String> = reach.paths.iter().map(template).collect();
         let values = [
             ("name", Some(quoted(&credential.name))),
             ("env", credential.env.as_ref().map(quoted)),
             ("file", file),
             ("op", credential.op.as_ref().map(quoted)),
             ("hosts", Some(list(&credential.hosts))),
-            (surface, Some(place)),
+            (surface.unwrap_or_default(), place),
             ("format", format_text(&credential.shape).map(quoted)),
             ("inject", Some(quoted(inject))),
             ("session_env", credential.session_env.as_ref().map(quoted)),
-            ("path", credential.reach.path.as_ref().map(|path| quoted(path.to_string().trim_end_matches("/*")))),
-            ("bearer", credential.reach.bearer.then(|| true.to_string())),
-            ("git_hosts", some(&credential.reach.git_hosts)),
-            ("git_user", credential.reach.git_user.as_ref().map(quoted)),
-            ("more_session_env", some(&credential.reach.more_session_env)),
+            ("path", paths.first().map(quoted)),
+            ("more_paths", some(paths.get(1..).unwrap_or_default())),
+            ("body", reach.body.as_ref().map(quoted)),
+            ("bearer", reach.bearer.then(|| true.to_string())),
+            ("git_hosts", some(&reach.git_hosts)),
+            ("git_user", reach.git_user.as_ref().map(quoted)),
+            ("more_session_env", some(&reach.more_session_env)),
         ];
         for (name, value) in values.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             self.add(&format!("credential[{at}].{name}"), value);
@@ -206,17 +211,24 @@ fn some<T: Display>(items: &[T]) -> Option<String> {
     (!items.is_empty()).then(|| list(items))
 }
 
-fn surface(shape: &Shape) -> (&'static str, String) {
-    match shape {
+/// A path as it is written: what is below it counts without saying.
+fn template(path: &PathPattern) -> String {
+    let text = path.to_string();
+    text.strip_suffix("/*").unwrap_or(&text).to_owned()
+}
+
+/// The key of the surface, unless that is one of those that may stand beside it.
+fn surface(shape: &Shape) -> Option<(&'static str, String)> {
+    Some(match shape {
+        Shape::Path(_) | Shape::Body { .. } => return None,
         Shape::Header { name, .. } => ("header", quoted(name)),
         Shape::Query { key } => ("query", quoted(key)),
-        Shape::Body { field, .. } => ("body", quoted(field)),
         Shape::Cookie { name } => ("cookie", quoted(name)),
         Shape::Basic { user } => ("basic_user", quoted(user)),
         Shape::RegistryBasic { user } => ("basic_user", quoted(user.as_deref().unwrap_or_default())),
         Shape::GoogleKey => ("header", quoted("x-goog-api-key")),
         Shape::Bearer | Shape::Openai | Shape::PagerdutyToken | Shape::Anthropic => ("header", quoted("authorization")),
-    }
+    })
 }
 
 fn format_text(shape: &Shape) -> Option<String> {

@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing)]
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::render::{Fault, escaped};
 use crate::classify::{Members, form_pairs};
+use crate::facts::Facts;
 use crate::json::{self, Text, quoted};
 use crate::placeholder::looks_like_one;
 use crate::policy::Permit;
@@ -39,6 +41,13 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Fields {
         None => None,
     };
     fields.unwrap_or(Fields::Unread)
+}
+
+/// Whether one of `rules` has a placeholder stand in the body, and this request may send one that can be read. A login is read
+/// whatever it says to be.
+pub(crate) fn may_stand_in_it(facts: &Facts<'_>, rules: &[Arc<Rule>]) -> bool {
+    let reads = |(_, user): (&str, Option<&BodyUser>)| user.is_some() || media_type(facts.headers).is_some();
+    rules.iter().any(|rule| rule.shape.body_field().is_some_and(reads))
 }
 
 /// Whether the request carries its credential in the body. A login does, whatever its fields are called.

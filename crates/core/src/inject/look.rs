@@ -19,6 +19,7 @@ use crate::credential::CredentialName;
 use crate::denial::{Denial, DenialCode};
 use crate::derived::{DerivedTable, DerivedToken};
 use crate::json::Text;
+use crate::path::TokenSegment;
 use crate::placeholder::{PlaceholderTable, Sighting};
 use crate::rule::{Rule, Shape};
 use crate::session::{Session, SessionId};
@@ -58,7 +59,9 @@ pub(super) enum Place {
     Field(String),
     /// In the body otherwise.
     Body,
-    /// In the path, or as a name.
+    /// In this segment of the path, with other things before and after it there.
+    Path(TokenSegment),
+    /// In a URL in escapes, or as a name.
     Elsewhere,
 }
 
@@ -73,7 +76,7 @@ pub(super) fn placeholders<'t>(
     for (name, value) in &parts.headers {
         look.header(name, value);
     }
-    look.anywhere(parts.uri.path());
+    look.path(parts.uri.path());
     if let Some(query) = parts.uri.query() {
         look.query(query);
     }
@@ -111,7 +114,7 @@ pub(super) fn carries_credential(parts: &Parts, shape: &Shape) -> bool {
             fields(shape).any(|name| has(&name)) || parts.uri.query().is_some_and(keyed)
         }
         // It is never added.
-        Shape::Body { .. } => true,
+        Shape::Path(_) | Shape::Body { .. } => true,
         Shape::Bearer
         | Shape::PagerdutyToken
         | Shape::Basic { .. }
@@ -164,6 +167,7 @@ impl Place {
             }
             Self::Cookie(name) => matches!(shape, Shape::Cookie { name: wanted } if **wanted == **name),
             Self::Field(name) => matches!(shape, Shape::Body { field, .. } if **field == **name),
+            Self::Path(token) => matches!(shape, Shape::Path(wanted) if wanted == token),
             Self::Body | Self::Elsewhere => false,
         }
     }
@@ -177,6 +181,7 @@ impl fmt::Display for Place {
             Self::Query(_) => f.write_str("in the query"),
             Self::Cookie(_) => f.write_str("in a cookie"),
             Self::Field(_) | Self::Body => f.write_str("in the body"),
+            Self::Path(_) => f.write_str("in the path"),
             Self::Elsewhere => f.write_str("in the URL"),
         }
     }
@@ -251,11 +256,16 @@ impl<'t> Look<'t, '_> {
         }
     }
 
-    /// Text in which no placeholder belongs, as written and decoded.
-    fn anywhere(&mut self, text: &str) {
-        self.collect(text.as_bytes(), |_| Place::Elsewhere);
-        if text.contains('%') {
-            self.collect(decode(text).as_bytes(), |_| Place::Elsewhere);
+    /// A placeholder that is written in escapes belongs nowhere.
+    fn path(&mut self, path: &str) {
+        let before = self.seen.len();
+        self.collect(path.as_bytes(), |at| Place::Path(segment_around(path, at)));
+        let plain = self.seen.len();
+        if path.contains('%') {
+            self.collect(decode(path).as_bytes(), |_| Place::Elsewhere);
+            if self.seen.len() - plain == plain - before {
+                self.seen.truncate(plain);
+            }
         }
     }
 
@@ -279,6 +289,15 @@ impl<'t> Look<'t, '_> {
     }
 }
 
+/// The segment in which this stands, with that in the place of a secret.
+fn segment_around(path: &str, at: &Range<usize>) -> TokenSegment {
+    let (before, after) = (path.get(..at.start).unwrap_or_default(), path.get(at.end..).unwrap_or_default());
+    let nth = before.matches('/').count().saturating_sub(1);
+    let before = before.rsplit('/').next().unwrap_or_default();
+    let after = after.split('/').next().unwrap_or_default();
+    TokenSegment { nth, before: before.into(), after: after.into() }
+}
+
 impl<'t> InForce<'t> {
     /// Whose placeholder `text` is, if it is one.
     fn owner(&self, text: &str) -> Option<&'t SessionId> {
@@ -298,7 +317,7 @@ fn fields(shape: &Shape) -> impl Iterator<Item = HeaderName> + use<> {
         Shape::GoogleKey => (Some(AUTHORIZATION), Some(super::render::X_GOOG_API_KEY)),
         Shape::Header { name, .. } => (Some(name.clone()), None),
         Shape::Cookie { .. } => (Some(COOKIE), None),
-        Shape::Query { .. } | Shape::Body { .. } => (None, None),
+        Shape::Query { .. } | Shape::Path(_) | Shape::Body { .. } => (None, None),
     };
     first.into_iter().chain(second)
 }

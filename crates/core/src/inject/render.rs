@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::auth::{self, Auth, Form};
 use super::look::{GOOGLE_QUERY, cookies, decode, pairs};
+use crate::path::{CanonicalPath, TokenSegment};
 use crate::rule::Shape;
 use crate::secret::Secret;
 
@@ -50,7 +51,7 @@ pub(super) fn add(parts: &mut Parts, shape: &Shape, secret: &Secret) -> Result<b
         }
         Shape::Query { key } => return add_query(parts, key, secret).map(|()| true),
         Shape::Cookie { name } => return add_cookie(&mut parts.headers, name, secret).map(|()| true),
-        Shape::Body { .. } => return Ok(false),
+        Shape::Path(_) | Shape::Body { .. } => return Ok(false),
     };
     parts.headers.insert(AUTHORIZATION, value);
     Ok(true)
@@ -73,6 +74,7 @@ pub(super) fn swap(parts: &mut Parts, shape: &Shape, placeholders: &[String], se
         Shape::Header { name, .. } => swap.field(&mut parts.headers, name),
         Shape::Query { key } => swap.query(parts, key),
         Shape::Cookie { name } => swap.cookie(&mut parts.headers, name),
+        Shape::Path(token) => swap.path(parts, token),
         // The body is another's business.
         Shape::Body { .. } => Ok(()),
     }
@@ -108,6 +110,7 @@ impl Swap<'_> {
             | Shape::Header { .. }
             | Shape::Query { .. }
             | Shape::Cookie { .. }
+            | Shape::Path(_)
             | Shape::Body { .. } => self.as_written(&auth, shape)?,
         };
         headers.insert(AUTHORIZATION, value);
@@ -182,6 +185,20 @@ impl Swap<'_> {
         };
         let query: Vec<_> = parts.uri.query().unwrap_or_default().split('&').map(swap).collect();
         set_query(parts, &Zeroizing::new(query.join("&")))
+    }
+
+    fn path(&self, parts: &mut Parts, token: &TokenSegment) -> Result<(), Fault> {
+        let mut path = Zeroizing::new(parts.uri.path().to_owned());
+        let Some(range) = token.range(&path) else { return Ok(()) };
+        if path.get(range.clone()).is_some_and(|text| self.placeholders.iter().any(|placeholder| placeholder == text)) {
+            let secret = Zeroizing::new(utf8_percent_encode(self.secret.expose(), ESCAPED_IN_PATH).to_string());
+            path.replace_range(range, &secret);
+            // A secret such as `..` would be no segment of its own.
+            CanonicalPath::parse(&path).map_err(|_| Fault::BadTarget)?;
+            let query = parts.uri.query().map(str::to_owned);
+            set_target(parts, &path, query.as_deref().unwrap_or_default())?;
+        }
+        Ok(())
     }
 
     /// A key in a URL ends up in logs: it goes into the field, and the query loses it.
@@ -308,8 +325,13 @@ fn add_query(parts: &mut Parts, key: &str, secret: &Secret) -> Result<(), Fault>
 }
 
 fn set_query(parts: &mut Parts, query: &str) -> Result<(), Fault> {
+    let path = parts.uri.path().to_owned();
+    set_target(parts, &path, query)
+}
+
+fn set_target(parts: &mut Parts, path: &str, query: &str) -> Result<(), Fault> {
     let mark = if query.is_empty() { "" } else { "?" };
-    let target = format!("{}{mark}{query}", parts.uri.path());
+    let target = format!("{path}{mark}{query}");
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
     uri.path_and_query = Some(PathAndQuery::try_from(target).map_err(|_| Fault::BadTarget)?);
     parts.uri = http::Uri::from_parts(uri).map_err(|_| Fault::BadTarget)?;
@@ -331,6 +353,21 @@ pub(super) fn escaped(text: &str) -> Zeroizing<String> {
     Zeroizing::new(utf8_percent_encode(text, ESCAPED).to_string())
 }
 
+/// Everything but what a segment may hold as it is (RFC 3986 § 3.3).
+const ESCAPED_IN_PATH: &AsciiSet = &ESCAPED
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 const OAUTH_BETA: &[u8] = b"oauth-2025-04-20";
 /// Everything but the unreserved characters (RFC 3986 § 2.3).

@@ -71,7 +71,11 @@ fn enterprise(rows: Rows, host: &HostPattern) -> Rows {
 fn root(path: &PathPattern) -> &str {
     match path {
         PathPattern::Prefix(prefix) if &**prefix == "/api/v3" => prefix,
-        PathPattern::Any | PathPattern::Prefix(_) | PathPattern::Exact(_) | PathPattern::GitSmartHttp { .. } => "",
+        PathPattern::Any
+        | PathPattern::Prefix(_)
+        | PathPattern::Exact(_)
+        | PathPattern::GitSmartHttp { .. }
+        | PathPattern::Segments(_) => "",
     }
 }
 

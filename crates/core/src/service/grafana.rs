@@ -39,7 +39,7 @@ fn instance(rows: Rows, host: &HostPattern, prefix: &str) -> Rows {
 fn root(path: &PathPattern) -> &str {
     match path {
         PathPattern::Prefix(path) => path.rsplit_once('/').map_or("", |(root, _)| root),
-        PathPattern::Any | PathPattern::Exact(_) | PathPattern::GitSmartHttp { .. } => "",
+        PathPattern::Any | PathPattern::Exact(_) | PathPattern::GitSmartHttp { .. } | PathPattern::Segments(_) => "",
     }
 }
 

@@ -157,16 +157,24 @@ fn whole_host(_: &PathPattern) -> &str {
 /// Git comes first: where it and the API share a host, its paths take nothing else.
 fn user_rules(credential: &UserCredential) -> Vec<Rule> {
     let UserCredential { hosts, reach, .. } = credential;
-    let path = reach.path.clone().unwrap_or(PathPattern::Any);
+    let whole = [PathPattern::Any];
+    let paths = if reach.paths.is_empty() { &whole } else { &reach.paths[..] };
     let git = reach.git_user.as_deref().map(|user| Shape::Basic { user: user.into() });
     let row = |hosts: &[HostPattern], path: &PathPattern, shape: Shape, inject| -> Vec<Rule> {
         hosts.iter().map(|host| user_rule(credential, host, (path.clone(), shape.clone(), inject))).collect()
     };
     let mut rules =
         git.map(|shape| row(&reach.git_hosts, &ANY_REPOSITORY, shape, credential.inject)).unwrap_or_default();
-    rules.extend(row(hosts, &path, credential.shape.clone(), credential.inject));
-    if reach.bearer {
-        rules.extend(row(hosts, &path, Shape::Bearer, InjectPolicy::Placeholder));
+    for path in paths {
+        if !credential.shape.is_only_swapped() {
+            rules.extend(row(hosts, path, credential.shape.clone(), credential.inject));
+        }
+        let bearer = reach.bearer.then_some(Shape::Bearer);
+        let in_path = path.token().cloned().map(Shape::Path);
+        let in_body = reach.body.as_deref().map(|field| Shape::Body { field: field.into(), user: None });
+        for shape in [bearer, in_path, in_body].into_iter().flatten() {
+            rules.extend(row(hosts, path, shape, InjectPolicy::Placeholder));
+        }
     }
     rules
 }

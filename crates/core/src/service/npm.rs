@@ -35,7 +35,7 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
 fn root(path: &PathPattern) -> &str {
     match path {
         PathPattern::Prefix(root) => root,
-        PathPattern::Any | PathPattern::Exact(_) | PathPattern::GitSmartHttp { .. } => "",
+        PathPattern::Any | PathPattern::Exact(_) | PathPattern::GitSmartHttp { .. } | PathPattern::Segments(_) => "",
     }
 }
 

@@ -34,7 +34,7 @@ fn rules(settings: &ServiceSettings) -> Vec<Rule> {
 fn root(path: &PathPattern) -> &str {
     match path {
         PathPattern::Prefix(path) => path.strip_suffix("/api/0").unwrap_or_default(),
-        PathPattern::Any | PathPattern::Exact(_) | PathPattern::GitSmartHttp { .. } => "",
+        PathPattern::Any | PathPattern::Exact(_) | PathPattern::GitSmartHttp { .. } | PathPattern::Segments(_) => "",
     }
 }
 
