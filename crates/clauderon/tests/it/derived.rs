@@ -544,6 +544,7 @@ async fn a_named_minting_gives_a_placeholder_and_a_listing_is_masked() {
             ("GET", "/-/npm/v1/tokens") => ok(format!("{{\"objects\":[{{\"token\":\"{NEW}\",\"key\":\"k\"}}]}}")),
             ("GET", "/-/v1/done") => ok(format!("{{\"token\":\"{NEW}\"}}")),
             ("GET", "/-/whoami") if bearer == format!("Bearer {NEW}") => ok("{\"username\":\"me\"}"),
+            ("DELETE", path) if bearer == format!("Bearer {NEW}") && path == format!("/-/user/token/{NEW}") => ok("{}"),
             _ => panic!("{bearer} {} {}", call.method, call.uri),
         }
     });
@@ -562,5 +563,15 @@ async fn a_named_minting_gives_a_placeholder_and_a_listing_is_masked() {
     }
     let listed = with(&mut client, "/-/npm/v1/tokens", &own).await;
     assert_eq!(listed.text(), "{\"objects\":[{\"token\":\"********\",\"key\":\"k\"}]}");
+    // What the session was issued it may end; npm names it twice.
+    let token = held(&logged_in, "token");
+    let ended = async |by: &str| {
+        let request = Request::delete(format!("/-/user/token/{token}")).header("authorization", format!("Bearer {by}"));
+        let mut client = self::client(&rig, "default", "npm.example.test", false).await;
+        client.fetch(request.body(full("")).unwrap()).await
+    };
+    assert_eq!(ended(&token).await.text(), "{}");
+    let line = rig.audit_path("/-/user/token/***").await;
+    assert_eq!((line.get("auth_injected"), line.text("credential")), (&true.into(), "npm"));
     rig.assert_no_secret();
 }

@@ -40,7 +40,7 @@ fn root(path: &PathPattern) -> &str {
 }
 
 const OPERATIONS: [Operation; 11] = [
-    // npm names the token it ends in the path; swapped, it would end the user's own.
+    // npm names the token it ends in the path; swapped, it would end the user's own. One that the session was issued is its own.
     Operation::local("npm.logout", "DELETE", "**/-/user/token/*", LOGOUT).when(names_a_placeholder),
     Operation::mint("npm.token", "POST", "**/-/npm/v1/tokens").derives(&TOKEN),
     Operation::mint("npm.token", "POST", "**/-/npm/v1/oidc/token/exchange/**").derives(&TOKEN),
@@ -48,7 +48,7 @@ const OPERATIONS: [Operation; 11] = [
     // Where a login in the browser has its end: the answer is the token.
     Operation::mint("npm.login", "GET", "**/-/v1/done/**").derives(&LOGIN),
     Operation::mint("npm.login", "PUT", "**/-/user/org.couchdb.user:*/**").derives(&LOGIN),
-    Operation::mint("npm.logout", "DELETE", "**/-/user/token/**"),
+    Operation::mint("npm.logout", "DELETE", "**/-/user/token/**").when(names_anything_else),
     Operation::read("npm.tokens", "GET", "-/npm/v1/tokens/**").derives(&LISTING),
     audit("-/npm/v1/security/advisories/bulk"),
     audit("-/npm/v1/security/audits"),
@@ -58,7 +58,13 @@ const OPERATIONS: [Operation; 11] = [
 const LOGOUT: LocalAnswer = LocalAnswer { credential: CredentialKind::Npm, wish: Wish::Logout };
 
 fn names_a_placeholder(facts: &Facts<'_>) -> bool {
-    crate::placeholder::looks_like_one(facts.raw_path)
+    crate::placeholder::looks_like_one(facts.raw_path) && names_anything_else(facts)
+}
+
+/// Whether what is ended is no token that the session was issued.
+fn names_anything_else(facts: &Facts<'_>) -> bool {
+    let named = facts.raw_path.split_once(ENDED).map(|(_, named)| named);
+    !named.is_some_and(|named| named.starts_with("clauderon-derived-npm-") && !named.contains(['/', '%']))
 }
 
 const fn audit(path: &'static str) -> Operation {
@@ -80,5 +86,15 @@ const fn token(form: Form) -> Token {
 fn same_registry(issuer: &Issuer<'_>) -> Vec<Rule> {
     let registry = issuer.path.split_once("/-/").map_or("", |(registry, _)| registry);
     let (host, path) = (HostPattern::of(issuer.origin), PathPattern::under(registry));
-    Rows::derived(CredentialKind::Npm).pattern(&host, path, Shape::Bearer, InjectPolicy::Placeholder).rules
+    let rows = Rows::derived(CredentialKind::Npm).pattern(&host, path, Shape::Bearer, InjectPolicy::Placeholder);
+    // Where `npm logout` names it.
+    let ended = PathPattern::like(&format!("{registry}{ENDED}{{token}}"));
+    let named = ended.and_then(|path| Some((path.token().cloned().map(Shape::Path)?, path)));
+    match named {
+        Some((shape, path)) => rows.pattern(&host, path, shape, InjectPolicy::Placeholder).rules,
+        None => rows.rules,
+    }
 }
+
+/// What stands before a token that is ended.
+const ENDED: &str = "/-/user/token/";
