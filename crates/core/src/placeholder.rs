@@ -259,8 +259,11 @@ const DOCKER: &[Form] = &[form("dckr_pat_", "clauderon_", "_000000"), form("dckr
 const KUBERNETES: &[Form] = &[form("", "clauderon-placeholder-k8s-", "-000000")];
 const TALOS: &[Form] = &[form("", "clauderon-placeholder-talos-", "-000000")];
 /// An unsigned JSON Web Token that ends in the year 2286; Codex reads its middle. `{}` for a head keeps scanners quiet.
-const CHATGPT: &[Form] =
-    &[form("e30.eyJleHAiOjk5OTk5OTk5OTl9.", "clauderon-placeholder-", "-000000"), refreshing("rt_")];
+const CHATGPT: &[Form] = &[
+    form("e30.eyJleHAiOjk5OTk5OTk5OTl9.", "clauderon-placeholder-", "-000000"),
+    form("at-", "clauderon-placeholder-", "-000000"),
+    refreshing("rt_"),
+];
 /// As a user's own credential of that name has it, which takes its place.
 const GEMINI: &[Form] = &[form("", "clauderon-placeholder-gemini-", "-000000")];
 

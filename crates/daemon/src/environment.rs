@@ -175,6 +175,9 @@ fn placeholder_variables(grounds: &Grounds<'_>) -> Vec<(String, String)> {
         if grounds.profiles.claude.is_some() && *name == CredentialKind::Anthropic.credential() {
             return Vec::new();
         }
+        if *name == CredentialKind::Chatgpt.credential() && placeholder.starts_with(CODEX_TOKEN) {
+            return vec![pair("CODEX_ACCESS_TOKEN", placeholder)];
+        }
         session_env_names(grounds.settings, name).iter().map(|variable| pair(variable, placeholder)).collect()
     };
     let mut set: Vec<_> = grounds.placeholders.iter().flat_map(of).collect();
@@ -182,6 +185,9 @@ fn placeholder_variables(grounds: &Grounds<'_>) -> Vec<(String, String)> {
     set.extend(grafana.map(|url| pair("GRAFANA_URL", url)));
     set
 }
+
+/// What personal access tokens for Codex begin with. Of any other it would look for a signature.
+const CODEX_TOKEN: &str = "at-";
 
 fn session_env_names(settings: &Settings, credential: &CredentialName) -> Vec<String> {
     if let Some(defined) = settings.credentials.iter().find(|defined| defined.name == *credential) {
@@ -293,6 +299,7 @@ const REMOVED_NAMES: &[&str] = &[
     "SSH_ASKPASS",
     "SSH_AUTH_SOCK",
     "GIT_CONFIG_PARAMETERS",
+    "CODEX_ACCESS_TOKEN",
     "TOKEN",
     "SECRET",
     "PASSWORD",

@@ -22,12 +22,12 @@ pub(super) const SERVICE: Service = Service {
 
 /// Only swapped: a request that nobody logged in for has no account to name either.
 fn rules(settings: &ServiceSettings) -> Vec<Rule> {
-    let rows = Rows::of(CredentialKind::Chatgpt, settings).host(
-        "chatgpt.com",
-        PathPattern::under("/backend-api"),
-        Shape::Bearer,
-    );
-    rows.only_swapped().rules
+    Rows::of(CredentialKind::Chatgpt, settings)
+        .host("chatgpt.com", PathPattern::under("/backend-api"), Shape::Bearer)
+        .only_swapped()
+        .host(AUTH, PathPattern::Exact(WHO.into()), Shape::Bearer)
+        .only_swapped()
+        .rules
 }
 
 const OPERATIONS: [Operation; 7] = [
@@ -45,7 +45,9 @@ const fn login(rule: &'static str, wish: Wish) -> LoginRule {
 }
 
 const fn inference(path: &'static str) -> Operation {
-    Operation::except(ReadException::ModelInference, path)
+    Operation::except(ReadException::ModelInference, path).at("chatgpt.com")
 }
 
 const AUTH: &str = "auth.openai.com";
+/// Where Codex asks whose account a personal access token (`at-…`) is for.
+const WHO: &str = "/api/accounts/v1/user-auth-credential/whoami";

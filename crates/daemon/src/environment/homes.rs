@@ -97,12 +97,14 @@ fn setup_token() -> Map<String, Value> {
 
 fn codex(grounds: &Grounds<'_>, dir: &Path) -> io::Result<Vec<PathBuf>> {
     let login = match grounds.placeholder(CredentialKind::Chatgpt) {
-        Some(access) => chatgpt(grounds, access),
-        None => json!({ "auth_mode": "apikey", "OPENAI_API_KEY": grounds.placeholder(CredentialKind::Openai) }),
+        // It is in the environment.
+        Some(access) if access.starts_with(super::CODEX_TOKEN) => None,
+        Some(access) => Some(chatgpt(grounds, access)),
+        None => Some(json!({ "auth_mode": "apikey", "OPENAI_API_KEY": grounds.placeholder(CredentialKind::Openai) })),
     };
-    let login = write_json(dir.join("auth.json"), &login)?;
+    let login = login.map(|login| write_json(dir.join("auth.json"), &login)).transpose()?;
     let config = write_once(dir.join("config.toml"), "cli_auth_credentials_store = \"file\"\n")?;
-    Ok([Some(login), config].into_iter().flatten().collect())
+    Ok([login, config].into_iter().flatten().collect())
 }
 
 fn chatgpt(grounds: &Grounds<'_>, access: &str) -> Value {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clauderon_testkit::body::{Body, channel};
 use clauderon_testkit::bytes::Wire;
-use clauderon_testkit::origin::{Call, Origin, status, with_field};
+use clauderon_testkit::origin::{Call, Origin, OriginBuilder, status, with_field};
 use clauderon_testkit::rig::Rig;
 use clauderon_testkit::run::Finished;
 use clauderon_testkit::websocket::{self, Frame};
@@ -143,15 +143,36 @@ async fn thinks_over_a_web_socket_in_both_modes() {
 }
 
 #[tokio::test]
-async fn thinks_with_the_users_chatgpt_login() {
-    let access = "eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjQxMDI0NDQ4MDB9.TheRealSignatureNobodyMaySee";
-    let claims = json!({ "https://api.openai.com/auth": {
-        "chatgpt_account_id": "acc-1", "chatgpt_plan_type": "pro", "chatgpt_user_id": "user-1" } });
-    let id = format!("eyJhbGciOiJSUzI1NiJ9.{}.TheRealIdSignature", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let tokens = json!({ "id_token": id, "access_token": access, "refresh_token": "rt_TheRealRefreshNobodyMaySee",
-        "account_id": "acc-1" });
-    let chatgpt = Origin::https("chatgpt.com")
-        .require("authorization", &format!("Bearer {access}"))
+async fn thinks_with_a_personal_access_token() {
+    let token = "at-TheRealPersonalTokenNobodyMaySee0123";
+    let bearer = format!("Bearer {token}");
+    let account = json!({ "email": "ann@example.com", "chatgpt_user_id": "user-1", "chatgpt_account_id": "acc-1",
+        "chatgpt_plan_type": "pro", "chatgpt_account_is_fedramp": false });
+    let auth = Origin::https("auth.openai.com").require("authorization", &bearer);
+    let auth = auth.route("/api/accounts/v1/user-auth-credential/whoami", move |call| {
+        let account = account.to_string();
+        async move {
+            call.collect().await;
+            with_field(clauderon_testkit::origin::ok(account), "content-type", "application/json")
+        }
+    });
+    let (auth, chatgpt) = (auth.start().await, account_of(&bearer).start().await);
+    let rig = rig().env("CHATGPT_ACCESS_TOKEN", token).guards(token).origin(&auth).origin(&chatgpt).start().await;
+    for mode in ["read-only", "read-write"] {
+        let hosts = ["--allow-host", "chatgpt.com", "--allow-host", "auth.openai.com"];
+        rig.create(mode, &[&["--access-mode", mode], &hosts[..]].concat()).await;
+        let said = ask(&rig, mode).await;
+        let audit: Vec<_> = rig.audit().into_iter().map(|line| line.raw).collect();
+        assert!(said.code == 0 && said.stdout.contains("four: "), "{}\n{audit:#?}", said.all());
+    }
+    assert!(auth.log().count() >= 2 && chatgpt.log().count() >= 2);
+    rig.assert_no_secret();
+}
+
+/// ChatGPT, for whoever has this credential.
+fn account_of(bearer: &str) -> OriginBuilder {
+    Origin::https("chatgpt.com")
+        .require("authorization", bearer)
         .route("/backend-api/codex/responses", |call| async move { respond(call).await })
         .route("/backend-api/wham/accounts/check", |call| async move {
             call.collect().await;
@@ -160,8 +181,18 @@ async fn thinks_with_the_users_chatgpt_login() {
                 "workspace_backend_origin": "https://chatgpt.com" });
             let answer = json!({ "accounts": [account], "account_ordering": ["acc-1"], "default_account_id": "acc-1" });
             with_field(clauderon_testkit::origin::ok(answer.to_string()), "content-type", "application/json")
-        });
-    let chatgpt = chatgpt.start().await;
+        })
+}
+
+#[tokio::test]
+async fn thinks_with_the_users_chatgpt_login() {
+    let access = "eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjQxMDI0NDQ4MDB9.TheRealSignatureNobodyMaySee";
+    let claims = json!({ "https://api.openai.com/auth": {
+        "chatgpt_account_id": "acc-1", "chatgpt_plan_type": "pro", "chatgpt_user_id": "user-1" } });
+    let id = format!("eyJhbGciOiJSUzI1NiJ9.{}.TheRealIdSignature", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let tokens = json!({ "id_token": id, "access_token": access, "refresh_token": "rt_TheRealRefreshNobodyMaySee",
+        "account_id": "acc-1" });
+    let chatgpt = account_of(&format!("Bearer {access}")).start().await;
     let rig = rig().guards(access).guards("TheRealIdSignature").guards("rt_TheRealRefreshNobodyMaySee");
     installed::login(&rig, ".codex/auth.json", &json!({ "auth_mode": "chatgpt", "tokens": tokens }));
     let rig = rig.origin(&chatgpt).start().await;
