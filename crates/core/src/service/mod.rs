@@ -239,7 +239,7 @@ impl Rows {
 }
 
 /// Domains under which many tenants have hosts: a wildcard there would send a credential to strangers.
-pub const SHARED_DOMAINS: [&str; 11] = [
+pub const SHARED_DOMAINS: [&str; 13] = [
     "sentry.io",
     "grafana.net",
     "ghe.com",
@@ -248,6 +248,8 @@ pub const SHARED_DOMAINS: [&str; 11] = [
     "githubusercontent.com",
     "pagerduty.com",
     "openai.com",
+    "chatgpt.com",
+    "googleapis.com",
     "anthropic.com",
     "claude.com",
     "docker.io",
