@@ -62,7 +62,7 @@ pub fn plan(
         misdirected(permit.origin(), known, stray, session)
     })?;
     changes.iter().try_for_each(|change| look::single_valued(parts, &change.rule().shape))?;
-    Ok(Plan(changes))
+    Ok(Plan(if changes.is_empty() { unasked(&permit, parts, body, session) } else { changes }))
 }
 
 /// What a refused request is told: a placeholder at a host that its credential never goes to, or another session's, is an alarm
@@ -218,7 +218,10 @@ impl Rules<'_> {
             }
             let own = *one.session == session.id && session.may_use(one.credential);
             let rule = self.of(one).find(|rule| own && one.is_swapped_by(rule)).ok_or(one)?;
-            changes.push(Change::swap(rule, one, session));
+            // What has ended goes out as it is where it belonged: the origin says so, and the client asks for another.
+            if !one.ended {
+                changes.push(Change::swap(rule, one, session));
+            }
         }
         Ok(changes)
     }

@@ -74,9 +74,9 @@ impl DerivedTable {
         lifetime: Option<Duration>,
     ) -> Arc<DerivedToken> {
         let held = self.sessions.entry(keep.session.clone()).or_default();
-        held.retain(|kept| kept.is_live(keep.now));
         let until = lifetime.and_then(|lifetime| keep.now.checked_add(lifetime));
-        if let Some(same) = held.iter().find(|kept| kept.holds(&secret) && kept.serves(keep, token, until)) {
+        let serves = |kept: &&Arc<DerivedToken>| kept.is_live(keep.now) && kept.serves(keep, token, until);
+        if let Some(same) = held.iter().filter(serves).find(|kept| kept.holds(&secret)) {
             return same.clone();
         }
         if held.len() >= MAX_HELD {
@@ -95,10 +95,10 @@ impl DerivedTable {
         self.sessions.remove(session);
     }
 
-    /// Forgets what has ended.
+    /// Forgets what has ended long ago.
     pub fn sweep(&mut self, now: Instant) {
         self.sessions.retain(|_, held| {
-            held.retain(|kept| kept.is_live(now));
+            held.retain(|kept| kept.until.is_none_or(|until| now < until + LINGER));
             !held.is_empty()
         });
     }
@@ -182,7 +182,8 @@ impl DerivedToken {
         &self.placeholder
     }
 
-    /// Whether it has not ended yet. After that its placeholder is a text like any other, and the origin says that it is invalid.
+    /// Whether it has not ended yet. After that its placeholder goes out as a text where the token went, and the origin says that
+    /// it is invalid.
     pub fn is_live(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| now < until)
     }
@@ -246,6 +247,9 @@ const MARKER_TEXT: &str = "clauderon-derived-";
 const MARKER: &[u8] = MARKER_TEXT.as_bytes();
 /// Made once: every field of every request is searched for it.
 static MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARKER));
+
+/// For how long a placeholder is known after its token has ended: where that never went, it is an alarm all the same.
+const LINGER: Duration = Duration::from_secs(3600);
 
 /// The longest [`Derivation::kind`].
 const MAX_KIND: usize = 12;

@@ -407,7 +407,16 @@ fn a_realtime_secret_keeps_its_prefix_and_opens_a_socket() {
         DenialCode::PlaceholderMisdirected
     );
     bench.now += Duration::from_secs(61);
-    assert_eq!(bench.run(&calls, &own(), "").unwrap().authorization, bearer, "an ended one is a text like any other");
+    assert_eq!(bench.run(&calls, &own(), "").unwrap().authorization, bearer, "the origin says that it has ended");
+    let elsewhere = get("https://chatgpt.com/backend-api/x", &fields);
+    for (asked, session) in [(&elsewhere, own()), (&calls, other())] {
+        assert_eq!(bench.denial(asked, &session), DenialCode::PlaceholderMisdirected);
+    }
+    let note = [("x-note", held.as_str())];
+    let noted = get("https://api.openai.com/v1/realtime/calls", &note);
+    assert_eq!(bench.denial(&noted, &own()), DenialCode::PlaceholderMisdirected);
+    let again = bench.answer(&asked, &own(), 200, answer).unwrap();
+    assert_ne!(member(&again, "value"), held, "the same value is another token once the first has ended");
 }
 
 #[test]
@@ -471,7 +480,7 @@ fn a_session_holds_so_many_and_the_first_to_end_goes() {
     assert!(known(&held[199]) && !known(&held[0]));
     bench.derived.end(&own().id);
     assert!(bench.derived.owner(&lasting).is_none() && bench.derived.owner(&others).is_some());
-    bench.derived.sweep(bench.now + Duration::from_secs(61));
+    bench.derived.sweep(bench.now + Duration::from_secs(61 + 3600));
     assert!(bench.derived.is_empty());
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Seen<'t> {
     pub(super) credential: &'t CredentialName,
     /// What it stands for, if not for the credential itself.
     pub(super) derived: Option<&'t Arc<DerivedToken>>,
+    /// Whether that has ended.
+    pub(super) ended: bool,
 }
 
 /// Where a placeholder stands.
@@ -278,13 +280,15 @@ impl<'t> Look<'t, '_> {
             session,
             credential,
             derived: None,
+            ended: false,
         }));
-        self.seen.extend(derived.sightings(text).filter(|(_, token)| token.is_live(now)).map(|(range, token)| Seen {
+        self.seen.extend(derived.sightings(text).map(|(range, token)| Seen {
             place: place(&range),
             text: found(range),
             session: token.session(),
             credential: token.credential(),
             derived: Some(token),
+            ended: !token.is_live(now),
         }));
     }
 }
@@ -301,7 +305,7 @@ fn segment_around(path: &str, at: &Range<usize>) -> TokenSegment {
 impl<'t> InForce<'t> {
     /// Whose placeholder `text` is, if it is one.
     fn owner(&self, text: &str) -> Option<&'t SessionId> {
-        let derived = || self.derived.owner(text).filter(|token| token.is_live(self.now)).map(|token| token.session());
+        let derived = || self.derived.owner(text).map(|token| token.session());
         self.credentials.owner(text).map(|(session, _)| session).or_else(derived)
     }
 }
