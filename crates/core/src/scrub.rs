@@ -302,6 +302,25 @@ mod tests {
     }
 
     #[test]
+    fn less_is_held_than_eight_times_the_secret() {
+        let plus = format!("{}>>>", "?>?>".repeat(80));
+        for secret in ["ghp_16C7e42F292c6912E7710c838347Ae178B4a", "s3cr/t+\"\\%token=&<é", &plus] {
+            let echoes = echoes(secret);
+            let longest = echoes.forms.iter().map(|form| form.text.len()).max().unwrap_or_default();
+            assert!(longest <= 8 * secret.len(), "{longest} for {}", secret.len());
+            let mut scrubber = Scrubber::new(echoes.clone());
+            // As near to each form as can be, over and over: the most that an origin can have held.
+            for (form, step) in echoes.forms.iter().flat_map(|form| [(form, 1), (form, 7), (form, 64)]) {
+                for piece in form.text[..form.text.len() - 1].chunks(step).chain(form.text.chunks(step)) {
+                    scrubber.push(&Bytes::copy_from_slice(piece));
+                    assert!(scrubber.held.len() < longest, "{} of {longest}", scrubber.held.len());
+                    assert!(scrubber.held.capacity() <= 4 * (longest + 64), "{}", scrubber.held.capacity());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_longer_form_is_waited_for() {
         let secret = "abcdefg";
         let text = format!("{} ", STANDARD.encode(secret));

@@ -19,6 +19,7 @@ use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use tokio::sync::Semaphore;
 
+use crate::streaming::resident;
 use crate::{GITHUB, github, github_rig, rig};
 
 /// Every character that some encoding escapes.
@@ -144,6 +145,78 @@ async fn every_form_is_found_however_the_body_is_cut() {
         assert_eq!(whole.get_or_insert_with(|| answered.text()), &answered.text(), "cut at {cut}");
     }
     assert_eq!(whole.unwrap().matches("clauderon-placeholder-echo").count(), 4);
+    rig.assert_no_secret();
+}
+
+#[tokio::test]
+async fn a_stream_of_near_misses_is_not_gathered() {
+    const BLOCKS: usize = 256;
+    let near = [GITHUB.get(..GITHUB.len() - 1), GITHUB.get(..9)].map(Option::unwrap).concat();
+    let block = format!("{}{GITHUB}\n", near.repeat(64 * 1024 / near.len()));
+    let origin = github().route("/*", move |_| {
+        let (feed, body) = channel();
+        let block = block.clone();
+        tokio::spawn(async move {
+            for _ in 0..BLOCKS {
+                feed.data(block.clone()).await;
+            }
+        });
+        async { ok("").map(|_| body) }
+    });
+    let origin = origin.start().await;
+    let rig = github_rig(&origin).start().await;
+    let placeholder = placeholder(&rig).await;
+    let mut client = client(&rig, true).await;
+    let before = resident(rig.pid());
+    let mut response = client.start(Request::get("/x").body(full("")).unwrap()).await.unwrap();
+    let (mut len, mut found, mut end) = (0, 0, Vec::new());
+    while let Some(frame) = response.body_mut().frame().await {
+        let data = frame.unwrap().into_data().unwrap();
+        len += data.len();
+        end.extend_from_slice(&data);
+        let lines = end.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let text: Vec<u8> = end.drain(..lines).collect();
+        found += String::from_utf8_lossy(&text).matches(&placeholder).count();
+        assert!(clauderon_testkit::sightings::find(&text, GITHUB.as_bytes()).is_none());
+    }
+    assert_eq!((found, len > BLOCKS * 60 * 1024), (BLOCKS, true));
+    let grown = resident(rig.pid()).saturating_sub(before);
+    assert!(grown < 16 * 1024, "the daemon grew by {grown} KiB");
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_being_searched_for_the_secret_it_began_with() {
+    const NEW: &str = "ghp_TheTokenOfTomorrow0123456789012345678";
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = gate.clone();
+    let origin = Origin::https("api.github.com").reply("/now", "x").route("/stream", move |call| {
+        let (sent, gate) = (call.field("authorization").unwrap_or_default().to_owned(), gate.clone());
+        let (feed, body) = channel();
+        tokio::spawn(async move {
+            feed.data(format!("{sent}\n")).await;
+            gate.acquire().await.unwrap().forget();
+            feed.data(format!("{sent}\n")).await;
+        });
+        async { ok("").map(|_| body) }
+    });
+    let origin = origin.start().await;
+    let mut rig = github_rig(&origin).guards(NEW).start().await;
+    let expected = format!("Bearer {}\n", placeholder(&rig).await);
+    let (mut stream, mut other) = (client(&rig, true).await, client(&rig, false).await);
+    let mut response = stream.start(Request::get("/stream").body(full("")).unwrap()).await.unwrap();
+    let mut got = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap().to_vec();
+    rig.secret("github_token", NEW);
+    let in_force = async {
+        while other.get("/now").await.status != 200
+            || origin.log().last().field("authorization") != Some(&format!("Bearer {NEW}"))
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the new token to go out", in_force).await;
+    opened.add_permits(1);
+    got.extend_from_slice(&response.into_body().collect().await.unwrap().to_bytes());
+    assert_eq!(String::from_utf8(got).unwrap(), expected.repeat(2));
     rig.assert_no_secret();
 }
 
