@@ -4,6 +4,7 @@
 mod alarms;
 mod attach;
 mod audit;
+mod awkward;
 mod catalogue;
 mod cli;
 mod clients;

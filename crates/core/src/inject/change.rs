@@ -137,9 +137,7 @@ impl Change {
                 let message = format!("the placeholder for `{name}` stands in a body that can be read in several ways");
                 Denial::new(DenialCode::MalformedRequest, message).hint("send each field once, as JSON or as a form")
             }
-            Fault::BadTarget => {
-                self.denial(format!("the secret of `{name}` does not fit into the URL"), "shorten the URL")
-            }
+            Fault::BadTarget => self.denial(format!("the secret of `{name}` does not fit into the URL"), BAD_TARGET),
         }
     }
 
@@ -150,3 +148,6 @@ impl Change {
             .hint(hint)
     }
 }
+
+const BAD_TARGET: &str =
+    "shorten the URL; in a path a secret may hold no backslash, no control character and no dot segment";
