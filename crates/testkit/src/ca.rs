@@ -89,7 +89,18 @@ impl TestCa {
 
     /// A certificate for a client named `name`, and its key; both PEM.
     pub fn client(&self, name: &str) -> (String, String) {
+        self.client_by(leaf_params(&[name.to_owned()], Certificate::ClientOnly))
+    }
+
+    /// The same, but it ran out in 2020.
+    pub fn expired_client(&self, name: &str) -> (String, String) {
         let mut params = leaf_params(&[name.to_owned()], Certificate::ClientOnly);
+        let expired = leaf_params(&[], Certificate::Expired);
+        (params.not_before, params.not_after) = (expired.not_before, expired.not_after);
+        self.client_by(params)
+    }
+
+    fn client_by(&self, mut params: CertificateParams) -> (String, String) {
         params.subject_alt_names.clear();
         let key = key();
         let certificate = params.signed_by(&key, &self.issuer).expect("valid");

@@ -61,14 +61,16 @@ pub(super) fn open(call: Call, what: &str) -> Response<Body> {
             switching
         }
         ("websocket", "exec") => {
-            let protocols = call.field("sec-websocket-protocol").unwrap_or_default();
-            if !protocols.split(',').any(|protocol| protocol.trim() == "v5.channel.k8s.io") {
+            let offered = call.field("sec-websocket-protocol").unwrap_or_default();
+            let offers = |known: &&str| offered.split(',').any(|protocol| protocol.trim() == *known);
+            // The older one lacks but a way to close a channel.
+            let Some(agreed) = ["v5.channel.k8s.io", "v4.channel.k8s.io"].into_iter().find(offers) else {
                 return status(StatusCode::BAD_REQUEST, "no protocol in common");
-            }
+            };
             let accept = accept_of(call.field("sec-websocket-key").unwrap_or_default());
             let switching = with(switching("websocket"), SEC_WEBSOCKET_ACCEPT.as_str(), &accept);
             tokio::spawn(exec_websocket(call.upgrade, command));
-            with(switching, SEC_WEBSOCKET_PROTOCOL.as_str(), "v5.channel.k8s.io")
+            with(switching, SEC_WEBSOCKET_PROTOCOL.as_str(), agreed)
         }
         // Older servers know SPDY only; clients then fall back to it.
         _ => status(StatusCode::BAD_REQUEST, "you must upgrade to SPDY"),
@@ -239,9 +241,9 @@ async fn exec_websocket(upgrade: OnUpgrade, command: Vec<String>) {
     let verdict = program.verdict().await;
     let _ = writes.write_all(&frame_of(2, &[&[ERROR], &verdict])).await;
     let _ = writes.write_all(&frame_of(8, &[&1000_u16.to_be_bytes()])).await;
-    let _ = writes.flush().await;
-    while said.recv().await.is_some() {}
+    // A real server closes at once; some clients look at what they hold only when the connection stirs.
     let _ = writes.shutdown().await;
+    while said.recv().await.is_some() {}
 }
 
 /// A client's frame: opcode and payload, unmasked.
