@@ -15,24 +15,24 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use crate::rig;
 
 /// The user's token at the cluster, which no agent may see.
-const TOKEN: &str = "k8s-TheRealTokenNobodyMaySee0123456789";
+pub(crate) const TOKEN: &str = "k8s-TheRealTokenNobodyMaySee0123456789";
 
-const PODS: &str = "/api/v1/namespaces/apps/pods";
+pub(crate) const PODS: &str = "/api/v1/namespaces/apps/pods";
 
 /// An API server that lets only the user's token in.
-async fn server() -> ApiServer {
+pub(crate) async fn server() -> ApiServer {
     ApiServer::start("k8s.test", |origin| origin.require("authorization", &format!("Bearer {TOKEN}"))).await
 }
 
 /// A rig whose user has this kubeconfig.
-fn with_kubeconfig(config: &str) -> RigBuilder {
+pub(crate) fn with_kubeconfig(config: &str) -> RigBuilder {
     let rig = rig().guards(TOKEN);
     std::fs::create_dir(rig.outside().join(".kube")).unwrap();
     std::fs::write(rig.outside().join(".kube/config"), config).unwrap();
     rig
 }
 
-async fn started(rig: RigBuilder) -> Rig {
+pub(crate) async fn started(rig: RigBuilder) -> Rig {
     let rig = rig.start().await;
     rig.create("build", &[]).await;
     rig.create("review", &["--access-mode", "read-only"]).await;
@@ -40,27 +40,27 @@ async fn started(rig: RigBuilder) -> Rig {
 }
 
 /// A cluster, and a daemon whose user may use it.
-async fn cluster(toml: &str) -> (ApiServer, Rig) {
+pub(crate) async fn cluster(toml: &str) -> (ApiServer, Rig) {
     let server = server().await;
     let rig = with_kubeconfig(&server.kubeconfig(&format!("token: {TOKEN}"))).table(toml);
     let rig = if toml.contains("\"allow\"") { rig } else { rig.guards(SECRET_VALUE) };
     (server, started(rig).await)
 }
 
-async fn kubectl(rig: &Rig, session: &str, args: &[&str]) -> Run {
+pub(crate) async fn kubectl(rig: &Rig, session: &str, args: &[&str]) -> Run {
     let run = rig.tool("kubectl", session, &rig.work_dir("work")).await;
     run.args(args.iter().copied())
 }
 
 /// What kubectl says when it fails.
-async fn refusal(rig: &Rig, session: &str, args: &[&str]) -> String {
+pub(crate) async fn refusal(rig: &Rig, session: &str, args: &[&str]) -> String {
     let finished = kubectl(rig, session, args).await.finish().await;
     assert_ne!(finished.code, 0, "{}", finished.all());
     finished.stderr
 }
 
 /// A request in clear text on the session's own socket; its status and body.
-async fn raw(rig: &Rig, session: &str, head: &str) -> (u16, String) {
+pub(crate) async fn raw(rig: &Rig, session: &str, head: &str) -> (u16, String) {
     let listed = rig.cli(["list", "--json"]).succeed().await.json();
     let row = listed.as_array().unwrap().iter().find(|row| row["name"] == session).unwrap().clone();
     let socket = rig.home().join("sessions").join(row["id"].as_str().unwrap()).join("kubernetes.sock");
@@ -69,7 +69,7 @@ async fn raw(rig: &Rig, session: &str, head: &str) -> (u16, String) {
     (reply.status(), String::from_utf8_lossy(&reply.body).into_owned())
 }
 
-fn get(path: &str) -> String {
+pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
@@ -512,7 +512,7 @@ async fn explain_and_the_listing_know_the_clusters() {
 }
 
 /// What a process keeps in memory, in KiB.
-fn resident(pid: u32) -> u64 {
+pub(crate) fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
@@ -521,7 +521,7 @@ fn resident(pid: u32) -> u64 {
 /// 64 MiB.
 const LONG: u64 = 64 << 20;
 
-fn base64(text: &str) -> String {
+pub(crate) fn base64(text: &str) -> String {
     use std::io::Write as _;
     let mut child =
         std::process::Command::new("base64").arg("-w0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

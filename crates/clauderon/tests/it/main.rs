@@ -23,6 +23,7 @@ mod homes;
 mod hostile;
 mod identity;
 mod kubernetes;
+mod kubernetes_sources;
 mod leaks;
 mod malformed;
 mod modes;
