@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use clauderon_testkit::git_origin::GitOrigin;
+use clauderon_testkit::git_origin::{GitOrigin, commit_all, git};
 use clauderon_testkit::npm_origin;
 use clauderon_testkit::origin::Origin;
 use clauderon_testkit::rig::Rig;
@@ -127,6 +127,17 @@ async fn git_clones_commits_and_pushes() {
     let pushed = sandboxed(&rig, &[], &["sh", "-ec", script]).succeed().await.stdout;
     assert_eq!(host.head("owner/repo").await, pushed.trim());
     rig.assert_no_secret();
+}
+
+#[tokio::test]
+async fn git_reads_the_repository_it_stands_in() {
+    let rig = rig().start().await;
+    let project = rig.work_dir("project");
+    git(&project, &["init", "--quiet"]).await;
+    std::fs::write(project.join("README"), "first\n").unwrap();
+    commit_all(&project, "first").await;
+    let log = ["git", "log", "--format=%s"];
+    assert_eq!(sandboxed(&rig, &[], &log).succeed().await.stdout, "first\n");
 }
 
 #[tokio::test]

@@ -52,7 +52,8 @@ pub(crate) fn write(grounds: &Grounds<'_>) -> io::Result<Vec<PathBuf>> {
     Ok(written)
 }
 
-fn has_walls(grounds: &Grounds<'_>) -> bool {
+/// Whether what the session's processes do stays within walls.
+pub(super) fn has_walls(grounds: &Grounds<'_>) -> bool {
     grounds.session.backend != "local"
 }
 
