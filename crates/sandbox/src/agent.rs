@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::error::{SandboxError, Step as _};
-use crate::launch::{Handed, read_plan, tell};
+use crate::launch::{Handed, read_handed, tell};
 use crate::plan::Plan;
 use crate::{landlock, namespaces, seccomp, syscalls};
 
@@ -19,7 +19,7 @@ use crate::{landlock, namespaces, seccomp, syscalls};
 pub fn agent(handed: &Handed<'_>) -> u8 {
     let Ok(status) = syscalls::inherited(handed.status) else { return NOT_A_STAGE };
     let error = match confine(handed) {
-        Ok(plan) => become_command(&plan, handed.command),
+        Ok(plan) => become_command(&plan.environment, handed.command),
         Err(error) => error,
     };
     tell(status, &error);
@@ -28,12 +28,11 @@ pub fn agent(handed: &Handed<'_>) -> u8 {
 
 fn confine(handed: &Handed<'_>) -> Result<Plan, SandboxError> {
     let plan = syscalls::inherited(handed.plan).step("taking over the plan")?;
-    let (plan, plan_fd) = read_plan(plan)?;
+    let (plan, plan_fd): (Plan, _) = read_handed(plan)?;
     drop(plan_fd);
     rustix::process::chdir(&plan.directory).step(format_args!("entering {}", plan.directory.display()))?;
     if plan.output.is_some() {
-        rustix::process::setsid().step("leading a session")?;
-        rustix::process::ioctl_tiocsctty(std::io::stdin()).step("taking over the terminal")?;
+        take_over_terminal()?;
     }
     limit(Resource::Core, 0)?;
     syscalls::join_new_keyring().step("leaving the user's keyring")?;
@@ -64,8 +63,14 @@ fn check_writable(plan: &Plan) -> Result<(), SandboxError> {
     Ok(())
 }
 
+/// Makes standard input the terminal that this process controls.
+pub(crate) fn take_over_terminal() -> Result<(), SandboxError> {
+    rustix::process::setsid().step("leading a session")?;
+    rustix::process::ioctl_tiocsctty(std::io::stdin()).step("taking over the terminal")
+}
+
 /// Lowers a limit; one that is lower already stays.
-fn limit(what: Resource, most: u64) -> Result<(), SandboxError> {
+pub(crate) fn limit(what: Resource, most: u64) -> Result<(), SandboxError> {
     let now = rustix::process::getrlimit(what);
     let lower = |limit: Option<u64>| Some(limit.map_or(most, |limit| limit.min(most)));
     let limits = Rlimit { current: lower(now.current), maximum: lower(now.maximum) };
@@ -87,12 +92,13 @@ fn drop_capabilities() -> Result<(), SandboxError> {
     rustix::thread::set_capabilities(None, sets).step("dropping capabilities")
 }
 
-fn become_command(plan: &Plan, command: &[OsString]) -> SandboxError {
+/// Becomes `command` with just this environment; returns only when it cannot.
+pub(crate) fn become_command(environment: &[(String, String)], command: &[OsString]) -> SandboxError {
     let Some((program, arguments)) = command.split_first() else {
         return SandboxError::arming("starting", "there is no command");
     };
     let mut next = Command::new(program);
-    next.args(arguments).env_clear().envs(plan.environment.iter().map(|(name, value)| (name, value)));
+    next.args(arguments).env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
     SandboxError::starting(program.display(), &next.exec())
 }
 

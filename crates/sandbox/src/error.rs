@@ -27,7 +27,19 @@ impl SandboxError {
     pub fn starting(program: impl Display, why: &io::Error) -> Self {
         let code = if why.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
         let hint = (code == NOT_FOUND).then(|| "it must lie in a directory that the sandbox shows".to_owned());
-        Self { what: format!("cannot run `{program}` in the sandbox: {why}"), hint, code }
+        Self { what: format!("cannot run `{program}` in the session: {why}"), hint, code }
+    }
+
+    /// A container is not as it must be: at `what`, for `why`.
+    pub fn container(what: impl Display, why: impl Display) -> Self {
+        Self { what: format!("the container is not what it must be: {what}: {why}"), hint: None, code: NOT_ARMED }
+    }
+
+    /// The same with other advice, where there is any.
+    #[must_use]
+    pub(crate) fn hint_instead(mut self, hint: &str) -> Self {
+        self.hint = self.hint.map(|_| hint.to_owned());
+        self
     }
 
     /// Whether the sandbox stood, and only its command could not be started.

@@ -11,7 +11,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 use tokio::net::unix::pipe;
 
 use crate::error::{SandboxError, Step as _};
-use crate::launch::{Handed, next_stage, read_plan, tell};
+use crate::launch::{Handed, next_stage, read_handed, tell};
 use crate::plan::Plan;
 use crate::supervise::{Signals, is_typed};
 use crate::{network, relay, syscalls, view};
@@ -40,7 +40,7 @@ fn prepare(handed: &Handed<'_>) -> Result<Inside, SandboxError> {
     let lifeline = handed.lifeline.ok_or_else(|| SandboxError::arming("taking over", "no lifeline"))?;
     let lifeline = syscalls::inherited(lifeline).step("taking over the lifeline")?;
     syscalls::close_on_exec().step("closing descriptors")?;
-    let (plan, plan_fd) = read_plan(plan)?;
+    let (plan, plan_fd): (Plan, _) = read_handed(plan)?;
     view::enter()?;
     network::bring_up_loopback()?;
     // The agent is the same user outside: without this it could read this process, were it ever to share its namespace.
@@ -103,7 +103,7 @@ impl Agent {
                 _ = tick.tick() => if is_deleted() { return KILLED },
                 signal = self.signals.next() => match signal {
                     Some(signal) => self.pass_on(signal),
-                    None => if let Some(code) = self.reap() { return code },
+                    None => if let Some(code) = reap(self.pid) { return code },
                 },
             }
         }
@@ -118,21 +118,21 @@ impl Agent {
             false => rustix::process::kill_process(self.pid, signal),
         };
     }
+}
 
-    /// Takes every ended process off the table; gives the exit code once the agent is among them.
-    fn reap(&self) -> Option<u8> {
-        let mut code = None;
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            if pid == self.pid {
-                code = Some(exit_code(status));
-            }
+/// Takes every ended process off the table; gives the exit code once the agent is among them.
+pub(crate) fn reap(agent: Pid) -> Option<u8> {
+    let mut code = None;
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        if pid == agent {
+            code = Some(exit_code(status));
         }
-        code
     }
+    code
 }
 
 /// Whether the directory of the session's socket was removed, which happens when the session is deleted.
-fn is_deleted() -> bool {
+pub(crate) fn is_deleted() -> bool {
     rustix::fs::stat(".").is_ok_and(|stat| stat.st_nlink == 0)
 }
 
@@ -148,7 +148,8 @@ fn exit_code(status: WaitStatus) -> u8 {
 }
 
 /// How long a process may outlive its session's deletion; it has no way out meanwhile.
-const SESSION_CHECK: Duration = Duration::from_secs(1);
+pub(crate) const SESSION_CHECK: Duration = Duration::from_secs(1);
 
-const KILLED: u8 = 137;
+/// The exit code of what was made to end.
+pub(crate) const KILLED: u8 = 137;
 const NOT_A_STAGE: u8 = 4;

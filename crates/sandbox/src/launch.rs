@@ -18,6 +18,7 @@ use rustix::io::FdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal};
 use rustix::thread::CapabilitySet;
+use serde::de::DeserializeOwned;
 
 use crate::error::{SandboxError, Step as _};
 use crate::plan::Plan;
@@ -81,9 +82,9 @@ pub(crate) fn next_stage(
     Ok(next)
 }
 
-/// The plan behind a descriptor; every stage reads it from its start.
-pub(crate) fn read_plan(plan: OwnedFd) -> Result<(Plan, OwnedFd), SandboxError> {
-    let mut file = File::from(plan);
+/// What is written behind a descriptor, as JSON; every stage reads it from its start.
+pub(crate) fn read_handed<T: DeserializeOwned>(handed: OwnedFd) -> Result<(T, OwnedFd), SandboxError> {
+    let mut file = File::from(handed);
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).step("reading the plan")?;
     let mut text = String::new();
     file.read_to_string(&mut text).step("reading the plan")?;
@@ -160,7 +161,7 @@ fn may_mount() -> Result<bool, SandboxError> {
 }
 
 /// Ends this process with `owner`, and at once if that has ended already.
-fn die_with(owner: Option<u32>) -> Result<(), SandboxError> {
+pub fn die_with(owner: Option<u32>) -> Result<(), SandboxError> {
     let Some(owner) = owner else { return Ok(()) };
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).step("following its owner")?;
     let parent = rustix::process::getppid().map(Pid::as_raw_pid);
@@ -168,7 +169,8 @@ fn die_with(owner: Option<u32>) -> Result<(), SandboxError> {
     is_there.then_some(()).ok_or_else(|| SandboxError::arming("following its owner", "it has ended"))
 }
 
-fn report(armed: &Report) {
+/// Tells whoever started this on standard output.
+pub fn report(armed: &Report) {
     let mut line = serde_json::to_vec(armed).unwrap_or_default();
     line.push(b'\n');
     let out = std::io::stdout();

@@ -5,6 +5,7 @@
 //! cannot be armed is an error: nothing weaker is ever started.
 
 mod agent;
+pub mod container;
 mod dns;
 mod error;
 pub mod identity;
@@ -25,4 +26,4 @@ mod view;
 pub use agent::agent;
 pub use error::SandboxError;
 pub use init::init;
-pub use launch::{Handed, Launch, Report, launch};
+pub use launch::{Handed, Launch, Report, die_with, launch, report};

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixListener as StdListener;
@@ -21,8 +21,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::sleep;
 
 use crate::error::{SandboxError, Step as _};
@@ -60,7 +60,12 @@ impl Outlet {
             Ok::<_, rustix::io::Errno>((master, agent))
         };
         let (master, agent) = open().step("making a terminal")?;
-        Ok((Terminal { master, outlet: self }, agent))
+        Ok((self.with(master), agent))
+    }
+
+    /// The terminal whose outer end this is; reading it must not block.
+    pub(crate) fn with(self, master: OwnedFd) -> Terminal {
+        Terminal { master, outlet: self }
     }
 }
 
@@ -242,6 +247,20 @@ async fn take_typed(mut typed: OwnedReadHalf, screen: Arc<Screen>) -> io::Result
     }
 }
 
+/// What is typed at this process's terminal. In a thread of its own, which nothing has to wait for: reading a terminal cannot be given up.
+pub fn keys() -> mpsc::Receiver<Vec<u8>> {
+    let (send, receive) = mpsc::channel(KEYS_AHEAD);
+    std::thread::spawn(move || {
+        let (mut input, mut piece) = (io::stdin().lock(), [0; 4096]);
+        while let Ok(length @ 1..) = input.read(&mut piece) {
+            if send.blocking_send(piece.get(..length).unwrap_or_default().to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receive
+}
+
 /// An empty piece is the last.
 const END: [u8; 0] = [];
 /// Up to a second, for programs that show what came last.
@@ -257,7 +276,7 @@ pub const TYPED: u8 = 0;
 pub const SIZE: u8 = 1;
 
 /// Before anybody is attached; wide enough for what programs print.
-const FIRST_SIZE: Winsize = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+pub(crate) const FIRST_SIZE: Winsize = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
 const PIECE: usize = 16 * 1024;
 /// A few full screens.
 const RECENT: usize = 64 * 1024;
@@ -267,6 +286,8 @@ const LOG_END: &[u8] = b"\n[clauderon: the log ends here, at 64 MiB]\n";
 /// Pieces that an attached program may be behind.
 const MAX_BEHIND: usize = 256;
 const MAX_ATTACHED: usize = 16;
+/// Pieces typed (or pasted) that nobody has taken yet.
+const KEYS_AHEAD: usize = 16;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]

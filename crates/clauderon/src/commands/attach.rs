@@ -1,15 +1,14 @@
 //! `attach`: the terminal of a session, until it ends or the user leaves it.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use clauderon_sandbox::terminal::{ATTACH_SOCKET, SIZE, TYPED};
+use clauderon_sandbox::terminal::{ATTACH_SOCKET, SIZE, TYPED, keys};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
 use crate::cli::OfSession;
 use crate::error::{BACKEND, CliError, OK, Result, USAGE};
@@ -40,7 +39,7 @@ async fn connect(name: &str) -> Result<UnixStream> {
         Ok(session) => session,
         Err(error) => return Err(reach::session_failed(&client, error).await),
     };
-    if session.backend != sandbox::BACKEND || session.status == "ready" {
+    if !sandbox::isolates(&session.backend) || session.status == "ready" {
         return Err(CliError::new(USAGE, format_args!("session `{name}` has no terminal"))
             .hint(format!("`clauderon logs -f {name}` shows what it writes")));
     }
@@ -79,20 +78,6 @@ async fn relay(stream: UnixStream) -> Result<Left> {
             _ = terminate.recv() => return Ok(Left::Detached),
         }
     }
-}
-
-/// What is typed. In a thread of its own, which nothing has to wait for: reading a terminal cannot be given up.
-fn keys() -> mpsc::Receiver<Vec<u8>> {
-    let (send, receive) = mpsc::channel(KEYS_AHEAD);
-    std::thread::spawn(move || {
-        let (mut input, mut piece) = (std::io::stdin().lock(), [0; 4096]);
-        while let Ok(length @ 1..) = input.read(&mut piece) {
-            if send.blocking_send(piece.get(..length).unwrap_or_default().to_vec()).is_err() {
-                return;
-            }
-        }
-    });
-    receive
 }
 
 async fn send_size(typed: &mut OwnedWriteHalf) -> Result {
@@ -165,8 +150,6 @@ impl Drop for Raw {
 const CTRL_P: u8 = 0x10;
 const CTRL_Q: u8 = 0x11;
 const PIECE: usize = 16 * 1024;
-/// Pieces typed (or pasted) that the session has not taken yet.
-const KEYS_AHEAD: usize = 16;
 
 #[cfg(test)]
 mod tests {
