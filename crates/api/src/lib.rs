@@ -9,15 +9,17 @@ pub mod client;
 pub use client::{Client, ClientError, LogStream};
 
 /// `POST /v1/sessions`: what a new session shall be.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CreateSession {
     /// The name; made from the prompt or the command when absent.
     pub name: Option<String>,
     /// `read-only` or `read-write`; absent means read-write.
     pub access_mode: Option<String>,
-    /// `sandbox`, which absent means too, or `local`.
+    /// `sandbox`, which absent means too, `docker`, `podman` or `local`.
     pub backend: Option<String>,
+    /// What a container shall be, for `docker` and `podman`.
+    pub container: Option<ContainerRequest>,
     /// `claude`, `codex`, `gemini` or `none`; absent with a command means `custom`.
     pub agent: Option<String>,
     /// Absolute path of the repository.
@@ -40,6 +42,22 @@ pub struct CreateSession {
     pub owner_pid: Option<u32>,
 }
 
+/// The container that a session's commands run in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainerRequest {
+    /// The image.
+    pub image: String,
+    /// `missing`, `always` or `never`; absent means `missing`.
+    pub pull_policy: Option<String>,
+    /// Processors at most.
+    pub cpus: Option<f64>,
+    /// Bytes of memory at most.
+    pub memory: Option<u64>,
+    /// Where the engine listens, as `DOCKER_HOST` or `CONTAINER_HOST` of the caller says; absent means where it usually does.
+    pub engine: Option<String>,
+}
+
 /// A session as listings show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionInfo {
@@ -51,8 +69,10 @@ pub struct SessionInfo {
     pub status: String,
     /// `read-only` or `read-write`.
     pub access_mode: String,
-    /// `sandbox` or `local`.
+    /// `sandbox`, `docker`, `podman` or `local`.
     pub backend: String,
+    /// The image of its containers, if it has some.
+    pub image: Option<String>,
     /// `claude`, `codex`, `gemini`, `custom`, `none`.
     pub agent: String,
     /// RFC 3339, UTC.
@@ -108,7 +128,7 @@ impl SessionEnv {
     }
 }
 
-/// `POST /v1/sessions/{name}/launch`: where and with what a command shall start in the session's sandbox.
+/// `POST /v1/sessions/{name}/launch`: where and with what a command shall start in the session's sandbox or container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LaunchRequest {
@@ -120,7 +140,7 @@ pub struct LaunchRequest {
     pub inherited: Vec<(String, String)>,
 }
 
-/// The answer: what the hidden command `sandbox-init` is started with.
+/// The answer: what the hidden command `sandbox-init` or `container-launch` is started with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchPlan {
     /// The file that describes the sandbox; it serves one launch.

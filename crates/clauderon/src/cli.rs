@@ -89,6 +89,12 @@ pub(crate) enum Command {
     /// Become a stage of a sandbox; started by `run`, `exec` and the daemon
     #[command(hide = true)]
     SandboxInit(SandboxInitArgs),
+    /// Put up a container and stay with it; started by `run`, `exec` and the daemon
+    #[command(hide = true)]
+    ContainerLaunch(ContainerLaunchArgs),
+    /// Become the first process of a container, or its agent; started by the engine
+    #[command(hide = true)]
+    ContainerInit(ContainerInitArgs),
     /// Print a completion script
     #[command(before_long_help = examples::COMPLETIONS)]
     Completions {
@@ -128,19 +134,101 @@ pub(crate) struct SessionArgs {
     /// What the session may do
     #[arg(long, value_name = "MODE", default_value = "read-write")]
     pub(crate) access_mode: Mode,
-    /// How the session is kept apart from the rest of the machine: `sandbox` leaves it no way out but the proxy, `local`
-    /// does not isolate
+    /// How the session is kept apart from the rest of the machine: `sandbox`, `docker` and `podman` leave it no way out but
+    /// the proxy, `local` does not isolate
     #[arg(long, default_value = "sandbox")]
     pub(crate) backend: Backend,
+    #[command(flatten)]
+    pub(crate) container: ContainerArgs,
     /// A credential the session may use, repeatable; without any, all of them; `none` for none
     #[arg(long = "credential", value_name = "NAME")]
     pub(crate) credentials: Vec<String>,
     /// A host the session may reach, repeatable; without any, all of them; `none` for none
     #[arg(long = "allow-host", value_name = "HOST")]
     pub(crate) allow_hosts: Vec<String>,
-    /// A port of this machine's loopback that a sandbox shall reach at 127.0.0.1, repeatable; what passes is not looked at
+    /// A port of this machine's loopback that the session shall reach at 127.0.0.1, repeatable; what passes is not looked at
     #[arg(long = "forward", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) forwards: Vec<u16>,
+}
+
+/// The container of a session, for `--backend docker` and `podman`.
+#[derive(Debug, Args)]
+pub(crate) struct ContainerArgs {
+    /// The image to run in; it needs nothing but the programs that the session uses
+    #[arg(long, help_heading = CONTAINERS, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// When the engine pulls the image [default: missing]
+    #[arg(long, help_heading = CONTAINERS, value_name = "WHEN", requires = "image")]
+    pub(crate) pull_policy: Option<PullPolicy>,
+    /// Processors that a container may use, as `1.5`
+    #[arg(long, help_heading = CONTAINERS, value_name = "N", requires = "image")]
+    pub(crate) cpus: Option<f64>,
+    /// Memory that a container may use, as `512m` or `2g`; no swap besides
+    #[arg(long, help_heading = CONTAINERS, value_name = "BYTES", requires = "image", value_parser = size)]
+    pub(crate) memory: Option<u64>,
+}
+
+const CONTAINERS: &str = "Containers (--backend docker, podman)";
+
+/// A number of bytes, as container engines take it: `b`, `k`, `m` and `g` are powers of 1024.
+fn size(text: &str) -> Result<u64, &'static str> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match lower.strip_prefix(digits) {
+        Some("" | "b") => 1,
+        Some("k" | "kb" | "kib") => 1 << 10,
+        Some("m" | "mb" | "mib") => 1 << 20,
+        Some("g" | "gb" | "gib") => 1 << 30,
+        _ => return Err(NO_SIZE),
+    };
+    digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or(NO_SIZE)
+}
+
+const NO_SIZE: &str = "write it as `512m` or `2g`";
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullPolicy {
+    /// When the engine does not have it
+    Missing,
+    /// Each time
+    Always,
+    /// Never
+    Never,
+}
+
+/// `container-launch`.
+#[derive(Debug, Args)]
+pub(crate) struct ContainerLaunchArgs {
+    /// The file that describes the container; it is removed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: PathBuf,
+    /// Tell on standard output whether the command runs
+    #[arg(long)]
+    pub(crate) report: bool,
+    /// The process whose end is also the container's
+    #[arg(long, value_name = "PID")]
+    pub(crate) owner: Option<u32>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `container-init`.
+#[derive(Debug, Args)]
+pub(crate) struct ContainerInitArgs {
+    /// The stage, when this is not the first
+    #[arg(long)]
+    pub(crate) stage: Option<SandboxStage>,
+    /// Take over standard input as the terminal
+    #[arg(long)]
+    pub(crate) terminal: bool,
+    /// Descriptor of the order
+    #[arg(long, value_name = "FD", default_value_t = -1)]
+    pub(crate) plan_fd: i32,
+    /// Descriptor that failures are told to
+    #[arg(long, value_name = "FD", default_value_t = -1)]
+    pub(crate) status_fd: i32,
 }
 
 /// `sandbox-init`.
@@ -189,10 +277,10 @@ pub(crate) struct CreateArgs {
     /// The repository to work on
     #[arg(long, value_name = "PATH")]
     pub(crate) repo: Option<PathBuf>,
-    /// Go on although the repository has changes that are not committed; a sandbox's copy leaves them out
+    /// Go on although the repository has changes that are not committed; the session's copy leaves them out
     #[arg(long, requires = "repo")]
     pub(crate) allow_dirty: bool,
-    /// What the agent shall do; without it, it waits in a sandbox's terminal for `attach`
+    /// What the agent shall do; without it, it waits at the session's own terminal for `attach`
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
     /// The agent to start [default: claude]
@@ -229,10 +317,11 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// What a command in a sandbox may do where it stands.
+/// What a command in a sandbox or container may do where it stands.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct PlaceArgs {
-    /// Let a command in a sandbox change the current directory, but for what runs on your machine later (`.git` and such)
+    /// Let a command in a sandbox or container change the current directory, but for what runs on your machine later (`.git`
+    /// and such)
     #[arg(long)]
     pub(crate) writable: bool,
 }
@@ -477,12 +566,19 @@ pub(crate) enum Mode {
 pub(crate) enum Backend {
     /// Linux namespaces: no network but the proxy, and only a view of the files
     Sandbox,
-    /// A Docker container; not in this version
+    /// A Docker container of `--image`: no network but the proxy
     Docker,
-    /// A Podman container; not in this version
+    /// A Podman container of `--image`: no network but the proxy
     Podman,
     /// A plain child process: no isolation
     Local,
+}
+
+impl Backend {
+    /// Whether walls stand around what runs there.
+    pub(crate) fn isolates(self) -> bool {
+        self != Self::Local
+    }
 }
 
 /// The agents that are known by name.
@@ -561,6 +657,8 @@ mod tests {
             "clauderon run --agent claude --prompt x",
             "clauderon exec n -- sh -c id",
             "clauderon run --backend sandbox --writable -- make",
+            "clauderon run --backend podman --image alpine --cpus 1.5 --memory 512m --pull-policy never -- make",
+            "clauderon create --backend docker --image node:24 --repo . --prompt review",
             "clauderon create --backend sandbox --repo . --allow-dirty -- make",
             "clauderon run --backend sandbox --forward 5432 --forward 6379 -- make",
             "clauderon attach n",
@@ -588,6 +686,10 @@ mod tests {
             "clauderon create --agent claude --no-agent",
             "clauderon create --no-agent -- make",
             "clauderon create --backend vm",
+            "clauderon run --backend docker --memory 2g -- x",
+            "clauderon run --backend docker --image x --memory -1 -- x",
+            "clauderon run --backend docker --image x --memory much -- x",
+            "clauderon run --backend docker --image x --pull-policy often -- x",
             "clauderon run",
             "clauderon run --forward 0 -- x",
             "clauderon run --agent codex -- x",
@@ -609,6 +711,16 @@ mod tests {
         let Ok(Command::Run(args)) = parse("clauderon run --name n curl --name x -- y") else { panic!("run") };
         assert_eq!(args.session.name.as_deref(), Some("n"));
         assert_eq!(args.command, ["curl", "--name", "x", "--", "y"]);
+    }
+
+    #[test]
+    fn sizes_are_those_of_container_engines() {
+        for (text, bytes) in [("7", 7), ("64k", 65536), ("512m", 1 << 29), ("2G", 2 << 30), ("1GiB", 1 << 30)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "m", "1.5g", "-1", "2t", "99999999999999999999g", "2 g"] {
+            assert!(size(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub(crate) const RUN: &str = "\
 Examples:
   clauderon run -- gh pr list
   clauderon run --writable -- npm test             may change the current directory
+  clauderon run --backend podman --image node:24 -- npm test
   clauderon run --backend local -- npm test        without any isolation
   clauderon run --access-mode read-only -- npm audit
   clauderon run --writable --agent claude

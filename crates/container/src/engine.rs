@@ -264,7 +264,7 @@ impl Connected {
             cap_drop: Some(vec!["ALL".to_owned()]),
             security_opt: Some(self.security_options()),
             readonly_rootfs: Some(true),
-            pids_limit: Some(MAX_PROCESSES),
+            pids_limit: Some(i64::try_from(plan.processes).unwrap_or(i64::MAX)),
             memory: plan.limits.memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
             memory_swap: plan.limits.memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
             nano_cpus: plan.limits.cpus.map(nano),
@@ -275,7 +275,7 @@ impl Connected {
             // The relay listens where names are asked for and web servers are looked for.
             sysctls: Some(HashMap::from([("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())])),
             tmpfs: Some(plan.memory.iter().map(|memory| self.tmpfs(plan, memory)).collect()),
-            shm_size: Some(SHARED_MEMORY),
+            shm_size: Some(i64::from(plan.shared_mib) << 20),
             mounts: Some(binds.iter().map(mount).collect()),
             ipc_mode: Some("private".to_owned()),
             cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
@@ -370,9 +370,6 @@ fn nano(cpus: f64) -> i64 {
     (cpus * 1e9) as i64
 }
 
-/// Processes in one container at most: enough for a parallel build, too few to choke a machine.
-pub(crate) const MAX_PROCESSES: i64 = 8192;
-
 /// Of the engines that are around the oldest speak this; nothing younger is used.
 const API_MINOR: usize = 41;
 
@@ -389,8 +386,6 @@ const MACHINE: &str = if cfg!(target_arch = "x86_64") {
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Gigabytes over a slow line, or whatever is waited for under a limit of its own.
 const LONG: Duration = Duration::from_secs(3600);
-/// In bytes.
-const SHARED_MEMORY: i64 = 2 << 30;
 /// Files that programs may open before they ask for more.
 const USUAL_FILES: i64 = 1024;
 /// And then; what every engine gives by default.

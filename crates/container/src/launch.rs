@@ -10,7 +10,6 @@ use clauderon_sandbox::container::{Armed, Front, LAUNCH_DIR, Mounted, Order, Out
 use clauderon_sandbox::{SandboxError, die_with, report};
 use tokio::time::timeout;
 
-use crate::engine::MAX_PROCESSES;
 use crate::error::EngineError;
 use crate::left::Held;
 use crate::plan::{Bind, Plan};
@@ -49,10 +48,18 @@ async fn start(wanted: &Launch<'_>) -> Result<(Plan, Held, Armed), SandboxError>
     die_with(wanted.owner)?;
     let plan = read(wanted.plan)?;
     let held = Held::take(&plan.record).map_err(refused)?;
-    match arm(&plan, wanted.command).await {
-        Ok(armed) => Ok((plan, held, armed)),
+    let (order, outside) = match put_up(&plan, wanted.command).await {
+        Ok(standing) => standing,
         Err(error) => {
             clean_up(&plan, held, false).await;
+            return Err(error);
+        }
+    };
+    match hand_over(&plan, order, outside).await {
+        Ok(armed) => Ok((plan, held, armed)),
+        Err(error) => {
+            let is_gone = is_gone(&plan).await;
+            clean_up(&plan, held, is_gone).await;
             Err(error)
         }
     }
@@ -67,13 +74,19 @@ fn read(path: &Path) -> Result<Plan, SandboxError> {
     serde_json::from_slice(&text).map_err(|error| unreadable(&error))
 }
 
-async fn arm(plan: &Plan, command: &[OsString]) -> Result<Armed, SandboxError> {
+/// Has the engine make and start the container.
+async fn put_up(plan: &Plan, command: &[OsString]) -> Result<(Order, Outside), SandboxError> {
     let program = Program::own().map_err(refused)?;
     let binds: Vec<Bind> = plan.binds.iter().cloned().chain(program.binds).chain([launch_dir(plan)]).collect();
     let order = order(plan, &binds, command)?;
     let outside = Outside::open(&plan.launch_dir)?;
     plan.engine.create(plan, &binds, &program.command).await.map_err(refused)?;
     plan.engine.start(&plan.name).await.map_err(refused)?;
+    Ok((order, outside))
+}
+
+/// Waits for the first process, and has it start the agent.
+async fn hand_over(plan: &Plan, order: Order, outside: Outside) -> Result<Armed, SandboxError> {
     let admitted = tokio::select! {
         admitted = timeout(START_LIMIT, outside.admit()) => admitted,
         ended = plan.engine.ended(&plan.name) => return Err(not_started("it ended at once", ended)),
@@ -100,12 +113,13 @@ fn order(plan: &Plan, binds: &[Bind], command: &[OsString]) -> Result<Order, San
         directory: plan.directory.clone(),
         environment: plan.environment.clone(),
         way: plan.way.clone(),
+        forwards: plan.forwards.clone(),
         walls: Walls {
             uid: plan.uid,
             gid: plan.gid,
             mounts: binds.iter().map(mounted).collect::<Result<_, _>>()?,
             writable,
-            processes: u64::try_from(MAX_PROCESSES).unwrap_or_default(),
+            processes: plan.processes,
             memory: plan.limits.memory,
             cpus: plan.limits.cpus,
         },

@@ -27,7 +27,11 @@ pub struct Plan {
     pub binds: Vec<Bind>,
     /// File systems in memory.
     pub memory: Vec<Memory>,
-    /// What it may use of the machine.
+    /// Shared memory in MiB at most.
+    pub shared_mib: u32,
+    /// Processes and threads that may be inside at once.
+    pub processes: u64,
+    /// What else it may use of the machine.
     pub limits: Limits,
     /// Where the agent starts.
     pub directory: PathBuf,
@@ -35,6 +39,8 @@ pub struct Plan {
     pub environment: Vec<(String, String)>,
     /// The directory, inside and outside, that holds the session's socket.
     pub way: PathBuf,
+    /// Ports of the machine's loopback that the session reaches at the same port of its own.
+    pub forwards: Vec<u16>,
     /// The launcher's directory, outside; it is removed.
     pub launch_dir: PathBuf,
     /// The record of this launch; see [`crate::Record`].

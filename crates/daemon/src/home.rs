@@ -55,7 +55,9 @@ impl Home {
     /// Creates the directories that are missing and closes those that are open to others, but for the secrets: what
     /// others could put there is refused when it is read, with the command that mends it.
     pub fn create(self) -> Result<Self, HomeError> {
-        for dir in [self.root.clone(), self.sessions_dir(), self.worktrees_dir(), self.logs_dir()] {
+        for dir in
+            [self.root.clone(), self.sessions_dir(), self.worktrees_dir(), self.containers_dir(), self.logs_dir()]
+        {
             private_dir(&dir).map_err(|source| HomeError::NotWritable { path: dir, source })?;
         }
         let secrets = self.secrets_dir();
@@ -161,6 +163,11 @@ impl Home {
     /// One session's copy of its repository.
     pub fn worktree(&self, name: &SessionName) -> PathBuf {
         self.worktrees_dir().join(name.as_str())
+    }
+
+    /// The records of containers that there may be.
+    pub fn containers_dir(&self) -> PathBuf {
+        self.root.join("containers")
     }
 
     /// Daemon logs.

@@ -32,6 +32,8 @@ use crate::process::ProcessId;
 use crate::sources::env::Environment;
 use crate::store::{Status, Store, StoredSession};
 
+mod backend;
+mod contained;
 mod error;
 mod lifecycle;
 mod naming;
@@ -146,17 +148,18 @@ impl Supervisor {
     /// Every session, by name.
     pub fn list(&self) -> Vec<SessionInfo> {
         let counters = self.0.counters();
-        let info = |entry: &Entry| view::info(&entry.kept, self.base(&entry.kept), counters(&entry.kept.id));
+        let info = |entry: &Entry| self.info(&entry.kept, counters(&entry.kept.id));
         self.0.state().entries.values().map(info).collect()
     }
 
     /// One session.
     pub fn get(&self, name: &str) -> Result<SessionInfo, SessionError> {
         let counters = self.0.counters();
-        self.0
-            .state()
-            .entry(name)
-            .map(|entry| view::info(&entry.kept, self.base(&entry.kept), counters(&entry.kept.id)))
+        self.0.state().entry(name).map(|entry| self.info(&entry.kept, counters(&entry.kept.id)))
+    }
+
+    fn info(&self, kept: &StoredSession, counters: SessionCounters) -> SessionInfo {
+        view::info(kept, self.base(kept), self.image(kept), counters)
     }
 
     /// Makes a session and starts its process, if it has one.
@@ -164,8 +167,10 @@ impl Supervisor {
         let plan = Plan::check(request, &self.0.env, &self.0.book.names())?;
         self.refuse_own_ports(&plan.forwards)?;
         let allow_dirty = plan.allow_dirty;
+        let container = plan.container.as_ref().map(|wanted| self.find_container(wanted)).transpose()?;
         let kept = self.admit(plan)?;
-        if let Err(error) = self.furnish(&kept, allow_dirty).and_then(|()| self.start(&kept)) {
+        let keep = || container.as_ref().map_or(Ok(()), |found| self.keep_container(&kept, found));
+        if let Err(error) = keep().and_then(|()| self.furnish(&kept, allow_dirty)).and_then(|()| self.start(&kept)) {
             self.forget(&kept.id)?;
             self.0.remove_files(&kept)?;
             return Err(error);
@@ -240,16 +245,16 @@ impl Supervisor {
         private_dir(&dir).map_err(failed)?;
         environment::files::write(&grounds).map_err(failed)?;
         let homes = environment::homes::write(&grounds).map_err(failed)?;
-        if kept.backend == sandboxed::BACKEND {
+        if backend::isolates(&kept.backend) {
             sandboxed::give_files(&dir, &kept.id).map_err(failed)?;
             sandboxed::give(&homes, &kept.id).map_err(failed)?;
         }
         Ok(environment::environment(&grounds))
     }
 
-    /// Where the session's tools reach the Kubernetes gateway: in a sandbox at the relay to its socket.
+    /// Where the session's tools reach the Kubernetes gateway: in a sandbox or container at the relay to its socket.
     fn gateway_of(&self, kept: &StoredSession) -> Result<SocketAddr, SessionError> {
-        if kept.backend == sandboxed::BACKEND {
+        if backend::isolates(&kept.backend) {
             return Ok((Ipv4Addr::LOCALHOST, KUBERNETES_PORT).into());
         }
         self.0.way.load().as_ref().map(|way| way.kubernetes).ok_or(SessionError::NotYetUp)

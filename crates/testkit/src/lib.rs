@@ -7,6 +7,7 @@ pub mod agent;
 pub mod body;
 pub mod bytes;
 pub mod ca;
+pub mod engine;
 pub mod git_origin;
 pub mod grpc;
 pub mod kube;

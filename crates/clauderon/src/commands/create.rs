@@ -1,6 +1,9 @@
 //! `create`: a session with an agent, with a command, or with no process of its own.
 
-use clauderon_api::{Client, CreateSession, SessionInfo};
+use std::time::Duration;
+
+use clauderon_api::{Client, ContainerRequest, CreateSession, SessionInfo};
+use tokio::time::timeout;
 
 use crate::cli::{Agent, Backend, CreateArgs, Mode, SessionArgs, typed};
 use crate::error::{self, CliError, Doing, OK, Result};
@@ -49,11 +52,11 @@ pub(super) fn warn_of_silence(session: &SessionInfo) {
 
 /// What `create` and `run` say alike about a new session.
 pub(super) fn described(args: &SessionArgs) -> Result<CreateSession> {
-    check_backend(args.backend)?;
     Ok(CreateSession {
         name: args.name.clone(),
         access_mode: Some(typed(&args.access_mode)),
         backend: Some(typed(&args.backend)),
+        container: container(args)?,
         credentials: given(&args.credentials),
         allow_hosts: given(&args.allow_hosts),
         forwards: args.forwards.clone(),
@@ -63,7 +66,18 @@ pub(super) fn described(args: &SessionArgs) -> Result<CreateSession> {
 
 /// Asks the daemon for the session.
 pub(super) async fn create(client: &Client, wanted: &CreateSession) -> Result<SessionInfo> {
-    client.create_session(wanted).await.map_err(reach::failed).doing(|| "the session was not created")
+    let creating = client.create_session(wanted);
+    let mut creating = std::pin::pin!(creating);
+    let created = match timeout(PATIENCE, &mut creating).await {
+        Ok(created) => created,
+        Err(_) => {
+            if let Some(container) = &wanted.container {
+                output::note(format_args!("still waiting: the engine may be pulling `{}`", container.image));
+            }
+            creating.await
+        }
+    };
+    created.map_err(reach::failed).doing(|| "the session was not created")
 }
 
 /// Said each time: nothing else would tell that a session's walls are missing.
@@ -101,7 +115,7 @@ fn agent(args: &CreateArgs) -> Result<Option<String>> {
     if !args.command.is_empty() {
         return Ok(None);
     }
-    let is_asked_something = args.prompt.is_some() || args.session.backend == Backend::Sandbox;
+    let is_asked_something = args.prompt.is_some() || args.session.backend.isolates();
     if args.repo.is_none() || !is_asked_something {
         return Err(CliError::new(error::USAGE, "an agent needs `--repo PATH` and `--prompt TEXT`")
             .hint("`--no-agent` makes a session for your own shell; `-- CMD` starts a command instead of an agent"));
@@ -118,12 +132,28 @@ fn directory(path: &std::path::Path) -> Result<String> {
     absolute.into_os_string().into_string().map_err(|_| wrong("the path is not UTF-8"))
 }
 
-fn check_backend(backend: Backend) -> Result {
-    if matches!(backend, Backend::Local | Backend::Sandbox) {
-        return Ok(());
-    }
-    let message = format!("backend `{}` is not in this version", typed(&backend));
-    Err(CliError::new(error::BACKEND, message).hint("`--backend sandbox` isolates as well, without an image"))
+/// What the container shall be, for the backends that have one.
+fn container(args: &SessionArgs) -> Result<Option<ContainerRequest>> {
+    let (wanted, variable) = match args.backend {
+        Backend::Docker => (&args.container, "DOCKER_HOST"),
+        Backend::Podman => (&args.container, "CONTAINER_HOST"),
+        Backend::Sandbox | Backend::Local if args.container.image.is_some() => {
+            return Err(CliError::new(error::USAGE, format_args!("backend `{}` has no image", typed(&args.backend)))
+                .hint("`--image` and what belongs to it are for `--backend docker` and `--backend podman`"));
+        }
+        Backend::Sandbox | Backend::Local => return Ok(None),
+    };
+    let Some(image) = wanted.image.clone() else {
+        return Err(CliError::new(error::USAGE, format_args!("backend `{}` needs an image", typed(&args.backend)))
+            .hint("give `--image NAME`: any will do that has the programs the session needs"));
+    };
+    Ok(Some(ContainerRequest {
+        image,
+        pull_policy: wanted.pull_policy.as_ref().map(typed),
+        cpus: wanted.cpus,
+        memory: wanted.memory,
+        engine: std::env::var(variable).ok(),
+    }))
 }
 
 fn given(list: &[String]) -> Option<Vec<String>> {
@@ -140,12 +170,15 @@ fn tell(session: &SessionInfo) -> Result {
         session.name, session.access_mode, session.backend, session.agent
     ));
     output::hint(match session.agent.as_str() {
-        "none" if session.backend == sandbox::BACKEND => format!("run in it: clauderon exec {} -- CMD", session.name),
+        "none" if sandbox::isolates(&session.backend) => format!("run in it: clauderon exec {} -- CMD", session.name),
         "none" => format!("use it in this shell: eval \"$(clauderon env {})\"", session.name),
-        _ if session.backend == sandbox::BACKEND => {
+        _ if sandbox::isolates(&session.backend) => {
             format!("watch it: clauderon logs -f {0}; talk with it: clauderon attach {0}", session.name)
         }
         _ => format!("watch it: clauderon logs -f {}", session.name),
     });
     Ok(())
 }
+
+/// Whoever waits longer is told for what.
+const PATIENCE: Duration = Duration::from_secs(3);

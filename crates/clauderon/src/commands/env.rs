@@ -13,9 +13,11 @@ pub(crate) async fn run(args: EnvArgs) -> Result<u8> {
         Ok(env) => env,
         Err(error) => return Err(reach::session_failed(&client, error).await),
     };
-    if env.set.iter().any(|(name, value)| name == "CLAUDERON_BACKEND" && value == sandbox::BACKEND) {
+    let backend = env.set.iter().find(|(name, _)| name == "CLAUDERON_BACKEND").map(|(_, value)| value.as_str());
+    if let Some(backend) = backend.filter(|backend| sandbox::isolates(backend)) {
+        let place = if backend == "sandbox" { "sandbox" } else { "container" };
         output::warning(format_args!(
-            "a shell with this environment is not in the sandbox: run `clauderon exec {} -- CMD`",
+            "a shell with this environment is not in the {place}: run `clauderon exec {} -- CMD`",
             args.name
         ));
     }

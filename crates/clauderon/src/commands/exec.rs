@@ -21,8 +21,8 @@ async fn command(args: &ExecArgs) -> Result<Command> {
         Ok(session) => session,
         Err(error) => return Err(reach::session_failed(&client, error).await),
     };
-    if session.backend == sandbox::BACKEND {
-        return sandbox::command(&client, &args.name, args.place, &args.command, None).await;
+    if sandbox::isolates(&session.backend) {
+        return sandbox::command(&client, &session, args.place, &args.command, None).await;
     }
     let env = client.session_env(&args.name).await.map_err(reach::failed)?;
     Ok(child::command(&args.command, &env))

@@ -10,6 +10,7 @@ mod audit;
 mod ca;
 mod completions;
 mod config;
+mod container;
 mod create;
 mod daemon;
 mod delete;
@@ -52,6 +53,8 @@ pub(crate) fn run(command: Command) -> Result<u8> {
         Command::Doctor(format) => wait(doctor::run(format)),
         Command::Demo => wait(demo::run()),
         Command::SandboxInit(args) => sandbox_init::run(&args),
+        Command::ContainerLaunch(args) => container::launch(&args),
+        Command::ContainerInit(args) => container::init(&args),
         Command::Completions { shell } => completions::run(shell),
     }
 }

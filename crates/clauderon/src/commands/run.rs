@@ -7,7 +7,7 @@ use clauderon_api::{Client, CreateSession, SessionInfo};
 use clauderon_core::agent::Agent;
 
 use super::create;
-use crate::cli::{Backend, PlaceArgs, RunArgs, typed};
+use crate::cli::{PlaceArgs, RunArgs, typed};
 use crate::error::{CliError, NOT_FOUND, Result};
 use crate::{child, output, reach, sandbox};
 
@@ -27,8 +27,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8> {
 }
 
 async fn in_session(client: &Client, session: &SessionInfo, place: PlaceArgs, words: &[OsString]) -> Result<u8> {
-    if session.backend == sandbox::BACKEND {
-        let command = sandbox::command(client, &session.name, place, words, Some(std::process::id())).await?;
+    if sandbox::isolates(&session.backend) {
+        let command = sandbox::command(client, session, place, words, Some(std::process::id())).await?;
         let code = child::foreground(command).await?;
         // Root's sandboxes are another user's, who could not write there anyway.
         if code != 0 && !place.writable && !rustix::process::geteuid().is_root() {
@@ -46,11 +46,12 @@ fn command(args: &RunArgs) -> Result<Vec<OsString>> {
         return Ok(args.command.clone());
     };
     let name = agent.name();
-    if !is_on_path(name) {
+    // What an image has, only its containers know.
+    if args.session.container.image.is_none() && !is_on_path(name) {
         let error = CliError::new(NOT_FOUND, format!("`{name}` is not on your PATH"));
         return Err(error.hint(format!("install {name}, or give any other command after `--`")));
     }
-    let arguments = agent.arguments(args.prompt.as_deref(), args.session.backend == Backend::Sandbox);
+    let arguments = agent.arguments(args.prompt.as_deref(), args.session.backend.isolates());
     Ok(std::iter::once(name.to_owned()).chain(arguments).map(OsString::from).collect())
 }
 

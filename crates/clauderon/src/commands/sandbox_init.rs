@@ -21,7 +21,7 @@ fn launch(args: &SandboxInitArgs) -> Result<u8> {
     clauderon_sandbox::launch(&launch).map_err(failed)
 }
 
-fn failed(error: SandboxError) -> CliError {
+pub(super) fn failed(error: SandboxError) -> CliError {
     let hint = error.hint.clone();
     let weaker = (error.code == BACKEND).then(|| NOT_ARMED.to_owned());
     let error = CliError::caused(error.code, error);

@@ -8,6 +8,7 @@ mod awkward;
 mod catalogue;
 mod cli;
 mod clients;
+mod containers;
 mod crash;
 mod credentials;
 mod curl;

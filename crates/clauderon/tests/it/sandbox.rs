@@ -438,7 +438,7 @@ async fn nothing_gets_out_of_a_users_sandbox() {
 }
 
 /// Ends the daemon that a command started by itself.
-struct DaemonOf(PathBuf);
+pub(crate) struct DaemonOf(pub(crate) PathBuf);
 
 impl Drop for DaemonOf {
     fn drop(&mut self) {
@@ -449,7 +449,7 @@ impl Drop for DaemonOf {
     }
 }
 
-fn give(path: &Path) {
+pub(crate) fn give(path: &Path) {
     let user = USER.parse().ok();
     std::os::unix::fs::lchown(path, user, user).unwrap();
     if path.is_dir() {
@@ -457,7 +457,7 @@ fn give(path: &Path) {
     }
 }
 
-fn assert_closed(inside: &Finished, sinks: &Sinks) {
+pub(crate) fn assert_closed(inside: &Finished, sinks: &Sinks) {
     let lines: Vec<(&str, &str)> = inside.stdout.lines().filter_map(|line| line.split_once('\t')).collect();
     let open: Vec<_> = lines.iter().filter(|(_, outcome)| outcome.starts_with("OPEN")).map(|(name, _)| *name).collect();
     assert_eq!(open, ["the relay after killing everything"], "{}", inside.all());
@@ -466,7 +466,7 @@ fn assert_closed(inside: &Finished, sinks: &Sinks) {
 }
 
 /// The same ways from outside: each sink hears of it, so the silence meant something.
-async fn assert_sinks_work(sinks: &Sinks, project: &Path, home: &Path, outside: &Path) {
+pub(crate) async fn assert_sinks_work(sinks: &Sinks, project: &Path, home: &Path, outside: &Path) {
     let mut facts: serde_json::Value = serde_json::from_str(&sinks.facts(home, outside, 0, "")).unwrap();
     facts["inside"] = json!(false);
     let run = Run::new("/usr/bin/python3").args(["escape.py".to_owned(), facts.to_string()]).dir(project);
@@ -477,7 +477,7 @@ async fn assert_sinks_work(sinks: &Sinks, project: &Path, home: &Path, outside: 
 }
 
 /// Places on the host that count what reaches them.
-struct Sinks {
+pub(crate) struct Sinks {
     heard: Arc<AtomicUsize>,
     tcp: u16,
     udp: u16,
@@ -485,7 +485,7 @@ struct Sinks {
 }
 
 impl Sinks {
-    async fn open(dir: &Path) -> Self {
+    pub(crate) async fn open(dir: &Path) -> Self {
         let heard = Arc::new(AtomicUsize::new(0));
         let count = |heard: &Arc<AtomicUsize>| {
             let heard = Arc::clone(heard);
@@ -538,7 +538,7 @@ impl Sinks {
         self.heard.load(Ordering::SeqCst)
     }
 
-    fn facts(&self, home: &Path, outside: &Path, api: u16, id: &str) -> String {
+    pub(crate) fn facts(&self, home: &Path, outside: &Path, api: u16, id: &str) -> String {
         let way = home.join("sessions").join(id).join("way");
         let host_file =
             if outside.join("origins.pem").exists() { outside.join("origins.pem") } else { home.join("proxy.toml") };
@@ -564,7 +564,7 @@ public class Ask {
 }
 "#;
 
-const ESCAPE: &str = include_str!("escape.py");
+pub(crate) const ESCAPE: &str = include_str!("escape.py");
 
 /// A user that test machines do not have.
-const USER: &str = "64999";
+pub(crate) const USER: &str = "64999";

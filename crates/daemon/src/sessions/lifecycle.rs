@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{SessionError, Supervisor, Way, output, sandboxed};
+use super::contained::SETTLED;
+use super::{SessionError, Supervisor, Way, backend, output};
 use crate::environment;
 use crate::listen;
 use crate::process::{Launch, ProcessId, exit_code};
@@ -26,6 +27,8 @@ impl Supervisor {
     /// Opens every session's socket, and waits for the processes and owners that outlived an earlier daemon.
     pub fn serve(&self, way: Way) {
         self.0.way.store(Some(Arc::new(way)));
+        // Of a daemon that was killed, or a machine that went down.
+        self.remove_left_containers(Duration::ZERO);
         let kept: Vec<_> = self.0.state().entries.values().map(|entry| entry.kept.clone()).collect();
         for kept in kept {
             self.attend(&kept.name);
@@ -86,7 +89,7 @@ impl Supervisor {
         }
         for (socket, door) in [(SOCKET, Door::Proxy), (KUBERNETES_SOCKET, Door::Kubernetes)] {
             sockets.push((door, open_socket(&own, socket, 0o700, 0o600)));
-            if entry.kept.backend == sandboxed::BACKEND {
+            if backend::isolates(&entry.kept.backend) {
                 // The directory around it is private; inside a sandbox of root's it is another user who connects.
                 sockets.push((door, open_socket(&way_in, socket, 0o755, 0o666)));
             }
@@ -151,6 +154,9 @@ impl Supervisor {
         };
         let Some(entry) = forgotten? else { return Ok(()) };
         terminate(entry.running(), entry.process_end).await;
+        if backend::engine(&entry.kept.backend).is_some() {
+            self.remove_left_containers(SETTLED);
+        }
         self.0.remove_files(&entry.kept)
     }
 
@@ -182,8 +188,8 @@ impl Supervisor {
     }
 
     fn launch(&self, kept: &StoredSession) -> Result<Child, SessionError> {
-        if kept.backend == sandboxed::BACKEND {
-            return self.launch_sandboxed(kept);
+        if backend::isolates(&kept.backend) {
+            return self.launch_isolated(kept);
         }
         let session_env = self.environment(kept.name.as_str())?;
         let text = |text: &std::ffi::OsStr| text.to_str().map(str::to_owned);

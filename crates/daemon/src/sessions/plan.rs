@@ -11,7 +11,7 @@ use clauderon_core::session::SessionName;
 use clauderon_sandbox::plan::is_taken;
 
 use super::naming::slug;
-use super::{SessionError, sandboxed};
+use super::{SessionError, backend, contained};
 use crate::process::{ProcessId, find_program};
 use crate::sources::env::Environment;
 
@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) name: Naming,
     pub(crate) mode: AccessMode,
     pub(crate) backend: &'static str,
+    /// The container to find, for the backends that have one.
+    pub(crate) container: Option<contained::Wanted>,
     pub(crate) agent: String,
     pub(crate) repo: Option<String>,
     /// Whether a copy may leave out what is not committed.
@@ -48,7 +50,8 @@ impl Plan {
         Self {
             name: Naming::Given(name),
             mode: AccessMode::default(),
-            backend: "local",
+            backend: backend::LOCAL,
+            container: None,
             agent: "none".to_owned(),
             repo: None,
             allow_dirty: false,
@@ -68,11 +71,13 @@ impl Plan {
         known: &[CredentialName],
     ) -> Result<Self, SessionError> {
         let backend = backend(request.backend.as_deref())?;
+        let container = contained::wanted(backend, request.container.as_ref())?;
         let mode = request.access_mode.as_deref().map(str::parse::<AccessMode>).transpose();
         let mode = mode.map_err(|error| SessionError::bad_request(error.to_string()))?.unwrap_or_default();
         let (agent, command) = agent_and_command(&request, backend, env)?;
         Ok(Self {
             name: naming(&request, &agent)?,
+            container,
             mode,
             backend,
             agent,
@@ -89,17 +94,10 @@ impl Plan {
 }
 
 fn backend(wanted: Option<&str>) -> Result<&'static str, SessionError> {
-    match wanted {
-        Some("local") => Ok("local"),
-        None | Some(sandboxed::BACKEND) => Ok(sandboxed::BACKEND),
-        Some(isolating @ ("docker" | "podman")) => {
-            let what = format!("the `{isolating}` backend is not available yet");
-            let hint = Some("use --backend sandbox".to_owned());
-            Err(SessionError::Backend { what, hint })
-        }
-        Some(other) => Err(SessionError::bad_request(format!("there is no backend {other:?}"))
-            .with_hint("the backends are `sandbox` and `local`")),
-    }
+    backend::known(wanted.unwrap_or(backend::SANDBOX)).ok_or_else(|| {
+        SessionError::bad_request(format!("there is no backend {:?}", wanted.unwrap_or_default()))
+            .with_hint("the backends are `sandbox`, `docker`, `podman` and `local`")
+    })
 }
 
 fn agent_and_command(
@@ -141,18 +139,27 @@ fn preset_command(
     env: &Environment,
 ) -> Result<Vec<String>, SessionError> {
     let prompt = prompt.filter(|prompt| !prompt.trim().is_empty());
-    let (name, has_walls) = (agent.name(), backend == sandboxed::BACKEND);
+    let (name, has_walls) = (agent.name(), backend::isolates(backend));
     if prompt.is_none() && !has_walls {
         let error = SessionError::bad_request(format!("`{name}` needs a prompt, or a terminal to be asked at"));
         return Err(error.with_hint("give --prompt TEXT, or --backend sandbox: it has a terminal for `attach`"));
     }
-    let program = find_program(env, name).ok_or_else(|| SessionError::Backend {
-        what: format!("`{name}` is not on the daemon's PATH"),
-        hint: Some(format!("install {name} and restart the daemon, or give a command after `--`")),
-    })?;
-    let mut command = vec![program.to_string_lossy().into_owned()];
+    let program = program(name, backend, env)?;
+    let mut command = vec![program];
     command.extend(agent.arguments(prompt, has_walls));
     no_nul(&command).map(|()| command)
+}
+
+/// Where the agent's program lies; in a container that is the image's to say.
+fn program(agent: &str, backend: &str, env: &Environment) -> Result<String, SessionError> {
+    if backend::engine(backend).is_some() {
+        return Ok(agent.to_owned());
+    }
+    let program = find_program(env, agent).ok_or_else(|| SessionError::Backend {
+        what: format!("`{agent}` is not on the daemon's PATH"),
+        hint: Some(format!("install {agent} and restart the daemon, or give a command after `--`")),
+    })?;
+    Ok(program.to_string_lossy().into_owned())
 }
 
 fn no_nul(command: &[String]) -> Result<(), SessionError> {
@@ -210,11 +217,9 @@ fn host_patterns(hosts: Vec<String>) -> Result<Vec<String>, SessionError> {
 }
 
 fn forwards(mut ports: Vec<u16>, backend: &str) -> Result<Vec<u16>, SessionError> {
-    if !ports.is_empty() && backend != sandboxed::BACKEND {
+    if !ports.is_empty() && !backend::isolates(backend) {
         let error = SessionError::bad_request(format!("the backend `{backend}` forwards no ports"));
-        return Err(
-            error.with_hint("`--backend sandbox` does; with `local` a process reaches this machine's ports as it is")
-        );
+        return Err(error.with_hint("the others do; with `local` a process reaches this machine's ports as it is"));
     }
     if let Some(port) = ports.iter().find(|port| is_taken(**port)) {
         let error =
@@ -246,6 +251,8 @@ const MAX_FORWARDS: usize = 32;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
 mod tests {
+    use clauderon_api::ContainerRequest;
+
     use super::*;
 
     fn check(request: CreateSession) -> Result<Plan, SessionError> {
@@ -259,12 +266,28 @@ mod tests {
     }
 
     #[test]
-    fn an_isolating_backend_is_never_replaced_by_a_weaker_one() {
+    fn a_container_needs_an_image_and_nothing_else_takes_one() {
+        let request = |backend: &str, container| CreateSession {
+            backend: Some(backend.into()),
+            agent: Some("none".into()),
+            container,
+            ..Default::default()
+        };
+        let image = |more: ContainerRequest| Some(ContainerRequest { image: "alpine".into(), ..more });
         for backend in ["docker", "podman"] {
-            let request =
-                CreateSession { backend: Some(backend.into()), agent: Some("none".into()), ..Default::default() };
-            let text = refusal(request);
-            assert!(text.contains(backend) && text.contains("--backend sandbox"), "{text}");
+            assert!(refusal(request(backend, None)).contains("--image"));
+            assert!(check(request(backend, image(ContainerRequest::default()))).unwrap().container.is_some());
+        }
+        let text = refusal(request("sandbox", image(ContainerRequest::default())));
+        assert!(text.contains("`sandbox`") && text.contains("--backend docker"), "{text}");
+        for (more, word) in [
+            (ContainerRequest { cpus: Some(0.0), ..Default::default() }, "processors"),
+            (ContainerRequest { cpus: Some(f64::NAN), ..Default::default() }, "processors"),
+            (ContainerRequest { memory: Some(1000), ..Default::default() }, "memory"),
+            (ContainerRequest { pull_policy: Some("often".into()), ..Default::default() }, "`missing`"),
+        ] {
+            let text = refusal(request("docker", image(more)));
+            assert!(text.contains(word), "{text}");
         }
     }
 

@@ -7,7 +7,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clauderon_api::{LaunchPlan, LaunchRequest};
+use clauderon_api::{LaunchPlan, LaunchRequest, SessionEnv};
+use clauderon_core::config::Settings;
 use clauderon_core::digest;
 use clauderon_core::session::SessionId;
 use clauderon_sandbox::Report;
@@ -17,23 +18,20 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::process::Child;
 
 use super::repository::Repository;
-use super::{SessionError, Supervisor, random};
+use super::{SessionError, Supervisor, backend, random};
 use crate::environment;
 use crate::home::{private_dir, write_private};
 use crate::store::StoredSession;
 
-mod scene;
+pub(super) mod scene;
 
 use scene::{Scene, Shown};
-
-/// The backend's name.
-pub(crate) const BACKEND: &str = "sandbox";
 
 impl Supervisor {
     /// Prepares the launch of a command of the caller's in the session's sandbox.
     pub fn plan_launch(&self, name: &str, wanted: &LaunchRequest) -> Result<LaunchPlan, SessionError> {
         let kept = self.0.state().entry(name)?.kept.clone();
-        if kept.backend != BACKEND {
+        if !backend::isolates(&kept.backend) {
             let error =
                 SessionError::bad_request(format!("session `{}` has the backend `{}`", kept.name, kept.backend));
             return Err(error.with_hint("its commands run without a sandbox"));
@@ -52,8 +50,8 @@ impl Supervisor {
         Ok(LaunchPlan { plan: plan.display().to_string(), hidden })
     }
 
-    /// Starts the session's process in its sandbox; answers once the sandbox is armed.
-    pub(super) fn launch_sandboxed(&self, kept: &StoredSession) -> Result<Child, SessionError> {
+    /// Starts the session's process in its sandbox or container; answers once that is armed.
+    pub(super) fn launch_isolated(&self, kept: &StoredSession) -> Result<Child, SessionError> {
         let text = |text: &std::ffi::OsStr| text.to_str().map(str::to_owned);
         let inherited: Vec<_> =
             self.0.env.filter(|_| true).filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
@@ -61,17 +59,21 @@ impl Supervisor {
         let plan = self.write_plan(kept, &shown, &inherited, Some(self.0.output(&kept.id)))?;
         // The program that runs now, whatever lies at its path by the time.
         let mut command = std::process::Command::new("/proc/self/exe");
-        command.arg0("clauderon").args(["sandbox-init", "--report", "--plan"]).arg(&plan).arg("--").args(&kept.command);
+        let (stage, what, limit) = match backend::engine(&kept.backend) {
+            Some(_) => ("container-launch", "container", CONTAINER_LIMIT),
+            None => ("sandbox-init", "sandbox", ARM_LIMIT),
+        };
+        command.arg0("clauderon").args([stage, "--report", "--plan"]).arg(&plan).arg("--").args(&kept.command);
         command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         command.process_group(0);
         let failed = |why: &dyn std::fmt::Display| SessionError::Backend {
-            what: format!("the sandbox cannot be started: {why}"),
+            what: format!("the {what} cannot be started: {why}"),
             hint: Some(NOT_ARMED.to_owned()),
         };
         let mut child = tokio::process::Command::from(command).spawn().map_err(|error| failed(&error))?;
         let out = child.stdout.take().ok_or_else(|| failed(&"it has no output"))?;
         let out = out.into_owned_fd().map_err(|error| failed(&error))?;
-        match read_report(out.into()).map_err(|error| failed(&error))? {
+        match read_report(out.into(), limit).map_err(|error| failed(&error))? {
             Ok(()) => Ok(child),
             Err(error) => {
                 let is_armed = error.is_of_command();
@@ -87,7 +89,7 @@ impl Supervisor {
     /// Makes what a session has besides its identity: of its repository a copy, so that nothing the agent writes lies where
     /// the user's git would act on it.
     pub(super) fn furnish(&self, kept: &StoredSession, allow_dirty: bool) -> Result<(), SessionError> {
-        let Some(repo) = kept.repo.as_deref().filter(|_| kept.backend == BACKEND) else { return Ok(()) };
+        let Some(repo) = kept.repo.as_deref().filter(|_| backend::isolates(&kept.backend)) else { return Ok(()) };
         let copy = self.0.home.worktree(&kept.name);
         let base = Repository::open(Path::new(repo))?.copy_to(&copy, kept.name.as_str(), allow_dirty)?;
         let path = self.base_file(kept);
@@ -120,6 +122,9 @@ impl Supervisor {
         inherited: &[(String, String)],
         output: Option<PathBuf>,
     ) -> Result<PathBuf, SessionError> {
+        if backend::engine(&kept.backend).is_some() {
+            return self.write_container_plan(kept, shown, inherited, output);
+        }
         let plan = self.sandbox_plan(kept, shown, inherited, output)?;
         let name = format!("launch-{}.json", digest::hex(&random::<8>()?));
         let path = self.0.home.session_dir(&kept.id).join(name);
@@ -141,13 +146,7 @@ impl Supervisor {
         let (uid, gid) = identity(&kept.id);
         // Only the directory: what is in it belongs to the session already.
         std::os::unix::fs::lchown(&home, Some(uid), Some(gid)).map_err(failed)?;
-        let (session, settings) = {
-            let state = self.0.state();
-            let entry = state.entry(kept.name.as_str())?;
-            (Arc::clone(&entry.session), Arc::clone(&state.configuration.settings))
-        };
-        let url = format!("http://127.0.0.1:{RELAY_PORT}");
-        let environment = self.prepare_environment(kept, &session, &settings, &url)?;
+        let (environment, settings) = self.isolated_environment(kept)?;
         let plain = inherited.iter().filter(|(name, _)| environment::is_plain(name)).cloned();
         let mut environment = environment.over(plain);
         if output.is_some() {
@@ -159,10 +158,25 @@ impl Supervisor {
         let scene = Scene { home, id: &kept.id, uid, gid, shown, forwards: &kept.forwards, limits };
         Ok(scene.plan(environment, output))
     }
+
+    /// The environment of a process whose way out is the relay, and the settings that it follows.
+    pub(super) fn isolated_environment(
+        &self,
+        kept: &StoredSession,
+    ) -> Result<(SessionEnv, Arc<Settings>), SessionError> {
+        let (session, settings) = {
+            let state = self.0.state();
+            let entry = state.entry(kept.name.as_str())?;
+            (Arc::clone(&entry.session), Arc::clone(&state.configuration.settings))
+        };
+        let url = format!("http://127.0.0.1:{RELAY_PORT}");
+        let environment = self.prepare_environment(kept, &session, &settings, &url)?;
+        Ok((environment, settings))
+    }
 }
 
 /// Who the processes of a session are. Root's own would own the machine's files, so for root it is nobody it knows.
-fn identity(id: &SessionId) -> (u32, u32) {
+pub(super) fn identity(id: &SessionId) -> (u32, u32) {
     let own = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let taken = accounts();
     identity::of_session(own.0, own.1, seed(id), |uid| taken.contains(&uid))
@@ -208,8 +222,8 @@ fn accounts() -> Vec<u32> {
 }
 
 /// The launcher's word on whether the sandbox stands.
-fn read_report(out: std::fs::File) -> io::Result<Report> {
-    let limit = Timespec::try_from(ARM_LIMIT).map_err(io::Error::other)?;
+fn read_report(out: std::fs::File, limit: Duration) -> io::Result<Report> {
+    let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
     if rustix::event::poll(&mut [PollFd::new(&out, PollFlags::IN)], Some(&limit))? == 0 {
         return Err(io::ErrorKind::TimedOut.into());
     }
@@ -228,4 +242,6 @@ const NOT_ARMED: &str =
 
 /// Arming takes milliseconds; what takes this long hangs in the kernel or on a dead file server.
 const ARM_LIMIT: Duration = Duration::from_secs(10);
+/// An engine makes file systems and control groups first, and may be busy.
+const CONTAINER_LIMIT: Duration = Duration::from_secs(180);
 const MAX_REPORT: u64 = 64 * 1024;

@@ -66,14 +66,20 @@ pub(crate) fn session(kept: &StoredSession) -> Result<Session, SessionError> {
     })
 }
 
-/// A kept session as listings show it; `base` is the commit its copy began at.
-pub(crate) fn info(kept: &StoredSession, base: Option<String>, counters: SessionCounters) -> SessionInfo {
+/// A kept session as listings show it; `base` is the commit its copy began at, `image` that of its containers.
+pub(crate) fn info(
+    kept: &StoredSession,
+    base: Option<String>,
+    image: Option<String>,
+    counters: SessionCounters,
+) -> SessionInfo {
     SessionInfo {
         id: kept.id.to_string(),
         name: kept.name.to_string(),
         status: kept.status.as_str().to_owned(),
         access_mode: kept.mode.to_string(),
         backend: kept.backend.clone(),
+        image,
         agent: kept.agent.clone(),
         created_at: rfc3339(kept.created_ms),
         repo: kept.repo.clone(),

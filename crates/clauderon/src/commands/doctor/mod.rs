@@ -6,6 +6,7 @@ use crate::cli::Format;
 use crate::error::{FAILURE, OK, Result};
 use crate::output::{self, Table, Tone};
 
+mod engines;
 mod machine;
 mod tools;
 
@@ -34,6 +35,7 @@ enum Outcome {
 pub(crate) async fn run(format: Format) -> Result<u8> {
     clauderon_proxy::tls::install_crypto_provider();
     let mut checks = machine::checks().await;
+    checks.extend(engines::checks().await);
     checks.extend(tools::checks().await);
     match format.json {
         true => output::json(&checks)?,

@@ -24,7 +24,7 @@ pub(super) struct Scene<'a> {
 
 /// The directory that the command works in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(crate) enum Shown {
     /// None but the session's home.
     Nothing,
     /// One that cannot be shown, and why.
@@ -223,8 +223,13 @@ fn work(path: &Path, writable: bool) -> Vec<Entry> {
     entries
 }
 
+/// What a session may fill in each of its temporary directories.
+pub(crate) fn tmp_mib(limits: &Limits) -> u32 {
+    u32::try_from(limits.session_tmp_bytes.div_ceil(MIB)).unwrap_or(u32::MAX)
+}
+
 fn memory(limits: &Limits) -> Vec<Entry> {
-    let tmp_mib = u32::try_from(limits.session_tmp_bytes.div_ceil(MIB)).unwrap_or(u32::MAX);
+    let tmp_mib = tmp_mib(limits);
     let memory = |target: &str, mib, mode| Entry::Memory { target: target.into(), mib, mode };
     vec![
         memory("/tmp", tmp_mib, 0o1777),
@@ -288,7 +293,7 @@ const ETC: &[&str] = &[
 ];
 
 /// Where distributions keep the trust bundle; tools without a variable for it look there.
-const BUNDLES: &[&str] = &[
+pub(crate) const BUNDLES: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/ssl/cert.pem",
     "/etc/ssl/ca-bundle.pem",
@@ -296,7 +301,7 @@ const BUNDLES: &[&str] = &[
 ];
 
 /// The same for Java, on Debian and its like.
-const JAVA_TRUSTSTORE: &str = "/etc/ssl/certs/java/cacerts";
+pub(crate) const JAVA_TRUSTSTORE: &str = "/etc/ssl/certs/java/cacerts";
 
 /// Programs that users install in their home; none of these directories holds a login.
 const TOOLCHAINS: &[&str] = &[
@@ -325,7 +330,8 @@ const TOOLCHAINS: &[&str] = &[
 ];
 
 /// Parts of a directory whose content decides what runs on the host later.
-const PROTECTED: &[&str] = &[".git", ".claude", ".mcp.json", ".vscode", ".idea", ".envrc", ".githooks", ".husky"];
+pub(crate) const PROTECTED: &[&str] =
+    &[".git", ".claude", ".mcp.json", ".vscode", ".idea", ".envrc", ".githooks", ".husky"];
 
 /// Holds sockets, settings and devices of the machine.
 const NEVER_SHOWN: &[&str] = &["/dev", "/etc", "/proc", "/run", "/sys", "/var/run", "/var/tmp", "/boot"];
@@ -334,7 +340,7 @@ const NEVER_SHOWN: &[&str] = &["/dev", "/etc", "/proc", "/run", "/sys", "/var/ru
 const WRITABLE: &[&str] = &["/tmp", "/var/tmp", "/run", "/dev", "/proc"];
 
 /// Variables that say where things of the user's are that are elsewhere in a sandbox.
-const PLACES: &[&str] = &[
+pub(crate) const PLACES: &[&str] = &[
     "HOME",
     "USER",
     "LOGNAME",
@@ -349,10 +355,10 @@ const PLACES: &[&str] = &[
 ];
 
 /// The user that everybody else's files seem to belong to.
-const NOBODY: &str = "nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n";
+pub(crate) const NOBODY: &str = "nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n";
 
 const MIB: u64 = 1 << 20;
-const RUN_MIB: u32 = 64;
+pub(crate) const RUN_MIB: u32 = 64;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is the test's failure")]
