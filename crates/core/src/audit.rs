@@ -248,6 +248,34 @@ pub fn verify_line(line: &[u8], previous: Option<&Chain>) -> Result<AuditLine, L
 }
 
 impl AuditRecord {
+    /// The record of a request of which nothing is known yet.
+    pub fn begun(timestamp_ms: i64, request_id: String) -> Self {
+        Self {
+            timestamp_ms,
+            session: None,
+            service: "".into(),
+            method: String::new(),
+            path: String::new(),
+            auth_injected: false,
+            response_code: None,
+            duration_ms: 0,
+            host: "".into(),
+            port: 0,
+            protocol: "HTTP/1.1",
+            access_mode: None,
+            allowed: false,
+            reason: None,
+            rule: None,
+            credential: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            redactions: 0,
+            error: None,
+            request_id,
+            about: None,
+        }
+    }
+
     /// Writes the record without its number and link: what [`seal`] completes into a line.
     pub fn write_body(&self, form: Form, out: &mut Vec<u8>) {
         let limit = Limits::of(form);
@@ -464,7 +492,6 @@ mod tests {
 
     fn record() -> AuditRecord {
         AuditRecord {
-            timestamp_ms: 1_705_314_600_123,
             session: Some((SessionId::parse("00c0ffee").unwrap(), SessionName::parse("default").unwrap())),
             service: "github".into(),
             method: "GET".into(),
@@ -477,15 +504,11 @@ mod tests {
             protocol: "HTTP/2",
             access_mode: Some(AccessMode::ReadOnly),
             allowed: true,
-            reason: None,
             rule: Some("github".into()),
             credential: Some("github".into()),
-            request_bytes: 0,
             response_bytes: 4096,
             redactions: 1,
-            error: None,
-            request_id: "r-1".into(),
-            about: None,
+            ..AuditRecord::begun(1_705_314_600_123, "r-1".into())
         }
     }
 

@@ -37,30 +37,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// Opens the account of a request that just arrived.
     pub(crate) fn open(log: &AuditLog, seat: Option<&Arc<Seat>>, request_id: String) -> Self {
-        let record = AuditRecord {
-            timestamp_ms: now_ms(),
-            session: None,
-            service: "".into(),
-            method: String::new(),
-            path: String::new(),
-            auth_injected: false,
-            response_code: None,
-            duration_ms: 0,
-            host: "".into(),
-            port: 0,
-            protocol: "HTTP/1.1",
-            access_mode: None,
-            allowed: false,
-            reason: None,
-            rule: None,
-            credential: None,
-            request_bytes: 0,
-            response_bytes: 0,
-            redactions: 0,
-            error: None,
-            request_id,
-            about: None,
-        };
+        let record = AuditRecord::begun(now_ms(), request_id);
         Self {
             log: log.clone(),
             seat: seat.cloned(),

@@ -32,7 +32,6 @@ static TODAY_MS: LazyLock<i64> = LazyLock::new(|| time::OffsetDateTime::now_utc(
 
 fn record(id: &str) -> AuditRecord {
     AuditRecord {
-        timestamp_ms: *TODAY_MS,
         session: Some((SessionId::parse("00c0ffee").unwrap(), SessionName::parse("default").unwrap())),
         service: "github".into(),
         method: "GET".into(),
@@ -43,17 +42,9 @@ fn record(id: &str) -> AuditRecord {
         host: "api.github.com".into(),
         port: 443,
         protocol: "HTTP/2",
-        access_mode: None,
         allowed: true,
-        reason: None,
-        rule: None,
-        credential: None,
-        request_bytes: 0,
         response_bytes: 4096,
-        redactions: 0,
-        error: None,
-        request_id: id.into(),
-        about: None,
+        ..AuditRecord::begun(*TODAY_MS, id.into())
     }
 }
 
