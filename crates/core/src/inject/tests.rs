@@ -55,6 +55,11 @@ impl Bench {
         Self { rules, table, session, other }
     }
 
+    /// As most clients send it.
+    fn bearer(&self, credential: &str) -> String {
+        format!("Bearer {}", self.placeholder(credential))
+    }
+
     /// What `PLACE` in a test stands for.
     fn placeholder(&self, credential: &str) -> String {
         variants(&self.session.id, &name(credential)).remove(0)
@@ -121,19 +126,11 @@ fn settings() -> Settings {
         ),
     ]);
     settings.credentials = vec![
-        user(
-            "linear",
-            "api.linear.example",
-            Shape::Header { name: http::header::AUTHORIZATION, prefix: "".into(), suffix: "".into() },
-        ),
+        user("linear", "api.linear.example", field("authorization", "", "")),
         user("keyed", "q.example", Shape::Query { key: "key".into() }),
         user("baked", "c.example:8443", Shape::Cookie { name: "sid".into() }),
         user("basic", "*.b.example", Shape::Basic { user: "me".into() }),
-        user(
-            "named",
-            "n.example",
-            Shape::Header { name: "x-token".parse().unwrap(), prefix: "k=".into(), suffix: ";".into() },
-        ),
+        user("named", "n.example", field("x-token", "k=", ";")),
     ];
     settings
 }
@@ -150,6 +147,10 @@ fn user(named: &str, host: &str, shape: Shape) -> UserCredential {
         session_env: None,
         reach: Reach::default(),
     }
+}
+
+fn field(name: &'static str, prefix: &str, suffix: &str) -> Shape {
+    Shape::Header { name: http::HeaderName::from_static(name), prefix: prefix.into(), suffix: suffix.into() }
 }
 
 fn name(text: &str) -> CredentialName {
@@ -450,7 +451,7 @@ fn placeholders_that_stray_are_refused_and_not_repeated() {
 #[test]
 fn a_doubled_field_gets_no_secret() {
     let bench = Bench::new();
-    let sent = format!("Bearer {}", bench.placeholder("github"));
+    let sent = bench.bearer("github");
     let denial = bench.denial("https://api.github.com/", &[("authorization", &sent), ("authorization", "Bearer x")]);
     assert_eq!(denial.code, DenialCode::MalformedRequest);
 }
@@ -460,7 +461,7 @@ fn a_session_gets_only_its_credentials() {
     let mut bench = Bench::new();
     bench.session.credentials = Some(vec![name("npm")]);
     assert!(!bench.run("https://api.github.com/", &[], "S").unwrap().auth_injected());
-    let sent = format!("Bearer {}", bench.placeholder("github"));
+    let sent = bench.bearer("github");
     let denial = bench.denial("https://api.github.com/", &[("authorization", &sent)]);
     assert_eq!(denial.code, DenialCode::PlaceholderMisdirected);
     assert!(denial.message.contains("may not use"));
@@ -475,7 +476,7 @@ fn the_rule_whose_placeholder_came_wins() {
         |sent: Sent<'_>| bench.run("https://api.github.com/", sent, "S").unwrap().credentials().next().cloned();
     assert_eq!(credential(&[]), Some(name("work")));
     for wanted in ["work", "github"] {
-        let sent = format!("Bearer {}", bench.placeholder(wanted));
+        let sent = bench.bearer(wanted);
         assert_eq!(credential(&[("authorization", &sent)]), Some(name(wanted)));
     }
 }
@@ -483,15 +484,10 @@ fn the_rule_whose_placeholder_came_wins() {
 #[test]
 fn one_request_carries_several_credentials() {
     let mut settings = settings();
-    let field = |name: &'static str| Shape::Header {
-        name: http::HeaderName::from_static(name),
-        prefix: "".into(),
-        suffix: "".into(),
-    };
     settings.credentials.extend([
-        user("api", "two.example", field("x-api")),
-        user("api-again", "two.example", field("x-api")),
-        user("app", "two.example", field("x-app")),
+        user("api", "two.example", field("x-api", "", "")),
+        user("api-again", "two.example", field("x-api", "", "")),
+        user("app", "two.example", field("x-app", "", "")),
         user("seen", "two.example", Shape::Query { key: "seen".into() }),
     ]);
     let bench = Bench::with(&settings);
@@ -503,8 +499,8 @@ fn one_request_carries_several_credentials() {
     let fields = |injected: Injected| {
         let names: Vec<String> = injected.credentials().map(ToString::to_string).collect();
         let parts = injected.into_parts();
-        let field = |name: &str| parts.headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
-        (field("x-api"), field("x-app"), parts.uri.to_string(), names.join(" "))
+        let sent = |name: &str| parts.headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        (sent("x-api"), sent("x-app"), parts.uri.to_string(), names.join(" "))
     };
     let added = fields(go("https://two.example/", &[], ["1", "2", "3"]).unwrap());
     assert_eq!(added, ("1".into(), "2".into(), "/?seen=3".into(), "api app seen".into()));
@@ -529,7 +525,7 @@ fn without_a_secret_only_a_swap_fails() {
     assert_eq!(denial.code, DenialCode::CredentialUnavailable);
     assert!(denial.message.contains("1Password is locked"));
     assert!(!plan.unwrap().apply(parts, None, [None]).unwrap().auth_injected());
-    let sent = format!("Bearer {}", bench.placeholder("github"));
+    let sent = bench.bearer("github");
     let (parts, plan) = bench.plan("https://api.github.com/", &[("authorization", &sent)]);
     let denial = plan.unwrap().apply(parts, None, []).err().unwrap();
     assert_eq!(denial.code, DenialCode::CredentialUnavailable);
@@ -568,6 +564,30 @@ proptest! {
         let uri = bench.run(&format!("https://q.example/?key={key}"), &[], &real).unwrap().into_parts().uri;
         let value = uri.query().unwrap().strip_prefix("key=").unwrap();
         prop_assert_eq!(percent_encoding::percent_decode_str(value).decode_utf8().unwrap(), real.as_str());
+    }
+
+    #[test]
+    fn a_secret_stays_in_its_segment(real in "[ -~]{1,40}", before in "[a-z]{0,5}", after in "(/[a-z0-9.]{1,4}){0,3}") {
+        let mut settings = settings();
+        let template = format!("/a/*/{before}{{token}}.json");
+        let path = crate::path::PathPattern::like(&template).unwrap();
+        let shape = Shape::Path(path.token().cloned().unwrap());
+        let reach = Reach { paths: vec![path], ..Reach::default() };
+        settings.credentials.push(UserCredential { reach, inject: InjectPolicy::Placeholder, ..user("hook", "p.example", shape) });
+        let bench = Bench::with(&settings);
+        let url = format!("https://p.example/a/b/{before}{}.json{after}?q=1", bench.placeholder("hook"));
+        prop_assume!(!real.trim().is_empty() && CanonicalPath::parse(&after).is_ok() | after.is_empty());
+        let Ok(injected) = bench.run(&url, &[], &real) else {
+            prop_assert!(real.contains(['\\', '/']), "a secret that no other reader could mistake was refused");
+            return Ok(());
+        };
+        let uri = injected.into_parts().uri;
+        let segments: Vec<&str> = uri.path().split('/').collect();
+        let value = segments[3].strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(".json")).unwrap();
+        let value = percent_encoding::percent_decode_str(value).decode_utf8().unwrap();
+        prop_assert_eq!(value, real.trim());
+        prop_assert_eq!((segments.len(), uri.query()), (4 + after.matches('/').count(), Some("q=1")));
+        prop_assert!(uri.path().ends_with(&after));
     }
 
     #[test]
