@@ -195,6 +195,36 @@ async fn a_token_stays_below_its_path_and_takes_the_forms_its_clients_use() {
 }
 
 #[tokio::test]
+async fn bots_have_their_token_in_the_path_and_slacks_older_clients_in_a_form() {
+    const BOT: &str = "110201543:AAHdTheRealBotTokenNobodyMaySee";
+    const SLACK: &str = "xoxb-TheRealTokenNobodyMaySee00";
+    let origin = Origin::https("api.telegram.org").also("slack.com").reply("/*", "{}").start().await;
+    let mut rig = rig().origin(&origin).build();
+    for (name, secret) in [("telegram", BOT), ("slack", SLACK)] {
+        rig.secret(name, secret);
+        rig.cli(["config", "add", name]).succeed().await;
+    }
+    rig.start().await;
+    rig.create("dev", &[]).await;
+    let curl = async |args: &str| {
+        let shell = rig.direct_tool("sh", "dev", rig.outside()).await;
+        shell.args(["-c", &format!("curl -sSf {args}")]).succeed().await;
+        origin.log().last()
+    };
+    let sent = curl("-d chat_id=1 -d text=hi \"https://api.telegram.org/bot$TELEGRAM_BOT_TOKEN/sendMessage\"").await;
+    assert_eq!(sent.target, format!("/bot{BOT}/sendMessage"));
+    let file = curl("\"https://api.telegram.org/file/bot$TELEGRAM_BOT_TOKEN/photos/file_1.jpg\"").await;
+    assert_eq!(file.target, format!("/file/bot{BOT}/photos/file_1.jpg"));
+    let form = curl("-d channel=c -d \"token=$SLACK_BOT_TOKEN\" https://slack.com/api/chat.postMessage").await;
+    assert_eq!((form.field("authorization"), &form.body[..]), (None, format!("channel=c&token={SLACK}").as_bytes()));
+    let posted =
+        curl("-H 'Content-Type: application/json' -d '{\"channel\":\"c\"}' https://slack.com/api/chat.postMessage")
+            .await;
+    assert_eq!(posted.field("authorization"), Some(format!("Bearer {SLACK}").as_str()));
+    rig.assert_no_secret();
+}
+
+#[tokio::test]
 async fn graphql_is_read_in_read_only_where_it_is_known() {
     let (origin, rig) = everything().await;
     rig.create("review", &["--access-mode", "read-only"]).await;
