@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -142,7 +143,8 @@ impl Engine<'_> {
         Ok(Connected {
             kind: if is_podman { Kind::Podman } else { Kind::Docker },
             version: version.version.unwrap_or_default(),
-            is_rootless: has("name=rootless"),
+            // Podman's may not say so; it is whose socket it listens on.
+            is_rootless: has("name=rootless") || (is_podman && !is_roots(&socket)),
             is_remapping: has("name=userns"),
             is_labelling: has("name=selinux"),
             socket,
@@ -323,6 +325,10 @@ impl Connected {
                 .hint(self.kind.how_to_start())
         })
     }
+}
+
+fn is_roots(socket: &Path) -> bool {
+    std::fs::metadata(socket).is_ok_and(|metadata| metadata.uid() == 0)
 }
 
 fn client(socket: &Path, limit: Duration) -> Result<Docker, Error> {
