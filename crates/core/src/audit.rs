@@ -66,12 +66,18 @@ pub struct AuditRecord {
 /// What a gateway understood of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct About {
-    /// What is done, in the service's own words (`list`, `create`).
-    pub verb: &'static str,
+    /// What is done, in the service's own words (`list`, `create`), where the path does not say it.
+    pub verb: Option<&'static str>,
     /// What it is done to (`pods/exec`); `None` where nothing is named.
     pub resource: Option<String>,
     /// Where it lies.
     pub namespace: Option<String>,
+    /// The nodes it was meant for, in a list with commas.
+    pub node: Option<String>,
+    /// How a gRPC call ended, by the number of its status.
+    pub grpc_status: Option<u8>,
+    /// Whether more than tallies may change until the end: which endpoint took the call, and how it ended.
+    pub is_open: bool,
 }
 
 /// A line of the audit log as read back.
@@ -130,6 +136,12 @@ pub struct AuditLine {
     /// Where that lies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// The nodes it was meant for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// How a gRPC call ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u8>,
     /// The line's number, beginning with 1; never goes back, whatever the clock does.
     pub seq: u64,
     /// This line's link of the hash chain.
@@ -294,9 +306,10 @@ impl AuditRecord {
     }
 
     /// The tally that completes this record's intent, if nothing else has changed since: whatever else may change on the way
-    /// comes with an error.
+    /// comes with an error, or is announced.
     pub fn tally(&self) -> Option<Tally> {
-        self.error.is_none().then(|| self.shown_tally(Form::Full))
+        let is_open = self.about.as_ref().is_some_and(|about| about.is_open);
+        (self.error.is_none() && !is_open).then(|| self.shown_tally(Form::Full))
     }
 
     fn shown_tally(&self, form: Form) -> Tally {
@@ -328,9 +341,27 @@ impl AuditRecord {
         optional(out, b",\"error\":", error, limit.long);
         member(out, b",\"request_id\":", &self.request_id, limit.short);
         if let Some(about) = self.about.as_ref().filter(|_| form != Form::BriefIntent) {
-            member(out, b",\"verb\":", about.verb, limit.short);
-            optional(out, b",\"resource\":", about.resource.as_deref(), limit.short);
-            optional(out, b",\"namespace\":", about.namespace.as_deref(), limit.short);
+            about.write(limit, out);
+        }
+    }
+}
+
+impl About {
+    /// Only what is there: these members are the gateways' own.
+    fn write(&self, limit: Limits, out: &mut Vec<u8>) {
+        let texts: [(&[u8], Option<&str>); 4] = [
+            (b",\"verb\":", self.verb),
+            (b",\"resource\":", self.resource.as_deref()),
+            (b",\"namespace\":", self.namespace.as_deref()),
+            (b",\"node\":", self.node.as_deref()),
+        ];
+        for (key, text) in texts {
+            if let Some(text) = text {
+                member(out, key, text, limit.short);
+            }
+        }
+        if let Some(status) = self.grpc_status {
+            count(out, b",\"grpc_status\":", status.into());
         }
     }
 }

@@ -14,11 +14,13 @@ mod listing;
 mod read;
 mod reference;
 mod suggest;
+mod talos;
 mod values;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use kubernetes::{KubernetesSettings, SecretAccess};
 pub use reference::{BadReference, OpReference};
+pub use talos::TalosSettings;
 
 use http::{HeaderName, HeaderValue};
 
@@ -63,6 +65,8 @@ pub struct Settings {
     pub services: BTreeMap<String, ServiceSettings>,
     /// `[services.kubernetes]`.
     pub kubernetes: KubernetesSettings,
+    /// `[services.talos]`.
+    pub talos: TalosSettings,
     /// `[[credential]]`, in the order of the file.
     pub credentials: Vec<UserCredential>,
     /// Which keys (dotted) do not have their default, and who gave them.
@@ -343,6 +347,7 @@ impl Settings {
             limits: Limits::default(),
             services: BTreeMap::new(),
             kubernetes: KubernetesSettings::default(),
+            talos: TalosSettings::default(),
             credentials: Vec::new(),
             given: BTreeMap::new(),
         }

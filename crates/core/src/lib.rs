@@ -43,3 +43,4 @@ pub mod scrub;
 pub mod secret;
 pub mod service;
 pub mod session;
+pub mod talos;

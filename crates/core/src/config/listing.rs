@@ -22,6 +22,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
     listing.limits(settings);
     listing.services(settings);
     listing.kubernetes(settings);
+    listing.talos(settings);
     for (at, credential) in settings.credentials.iter().enumerate() {
         listing.credential(at, credential);
     }
@@ -162,6 +163,17 @@ impl Listing<'_> {
         self.add("services.kubernetes.secrets", quoted(kubernetes.secrets.as_str()));
         self.add("services.kubernetes.exec", kubernetes.exec);
         self.add("services.kubernetes.dry_run", kubernetes.dry_run);
+    }
+
+    fn talos(&mut self, settings: &Settings) {
+        let talos = &settings.talos;
+        let lists = [("services.talos.contexts", &talos.contexts), ("services.talos.nodes", &talos.nodes)];
+        for (key, names) in lists {
+            if let Some(names) = names {
+                self.add(key, list(names));
+            }
+        }
+        self.add("services.talos.secret_reads", talos.secret_reads);
     }
 
     fn credential(&mut self, at: usize, credential: &UserCredential) {

@@ -9,10 +9,10 @@ use http::{HeaderName, HeaderValue};
 
 use super::credential;
 use super::document::{Document, Item, Table};
-use super::kubernetes;
 use super::suggest::suggestion;
 use super::values::{self, Places};
 use super::{ConfigErrors, LoginSettings, OnePasswordSettings, OpReference, ServiceSettings, Settings, UserCredential};
+use super::{kubernetes, talos};
 use crate::credential::{CredentialKind, CredentialName};
 use crate::host::Host;
 use crate::service::{self, SERVICES, Service};
@@ -171,6 +171,9 @@ fn services(root: &mut Table<'_, '_>, settings: &mut Settings, places: Places<'_
         if let Some(mut table) = item.table() {
             if known.kind == CredentialKind::Kubernetes {
                 settings.kubernetes = kubernetes::read(&mut table, places);
+            }
+            if known.kind == CredentialKind::Talos {
+                settings.talos = talos::read(&mut table);
             }
             settings.services.insert(name.to_owned(), service(&mut table, known));
             table.finish();

@@ -33,6 +33,7 @@ use crate::host::{Host, HostPattern, Origin, Scheme};
 use crate::kubernetes as kubernetes_api;
 use crate::path::PathPattern;
 use crate::rule::{InjectPolicy, Rule, RuleSet, Shape};
+use crate::talos as talos_api;
 
 /// What clauderon knows of a service.
 pub struct Service {
@@ -99,7 +100,7 @@ pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Option<Classification> {
 pub fn minting_rules() -> impl Iterator<Item = &'static str> {
     let through_the_proxy =
         SERVICES.iter().flat_map(|service| service.operations).filter(|operation| operation.mints()).map(|op| op.rule);
-    through_the_proxy.chain(kubernetes_api::MINTING)
+    through_the_proxy.chain(kubernetes_api::MINTING).chain(talos_api::MINTING)
 }
 
 /// How the refusal of the operation called `rule` looks to the clients of its service.

@@ -11,5 +11,5 @@ pub(super) const SERVICE: Service = Service {
     root: whole_host,
     other_hosts: &[],
     errors: ErrorShape::Plain,
-    settings: &[],
+    settings: &["contexts", "nodes", "secret_reads"],
 };

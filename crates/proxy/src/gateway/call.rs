@@ -241,9 +241,10 @@ fn about(exchange: &mut Exchange, asked: &ApiRequest<'_>, upgrade: Option<&Heade
     let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let record = exchange.record();
     record.about = Some(Box::new(About {
-        verb: asked.verb,
+        verb: Some(asked.verb),
         resource: asked.resource.as_ref().map(kubernetes::Resource::label),
         namespace: asked.resource.as_ref().and_then(|resource| filled(resource.namespace)),
+        ..About::default()
     }));
     if let Some(protocol) = upgrade {
         record.protocol = if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") { "websocket" } else { "spdy" };
