@@ -165,7 +165,7 @@ impl Bench {
             resolve += &format!("\"{}:443\" = \"{tls}\"\n", job::cold_host(n));
         }
         format!(
-            "audit_enabled = {audit}\nkubectl_proxy_port = 0\n\n[upstream]\nca_file = [\"{}\"]\n\n[upstream.resolve]\n{resolve}\n\
+            "audit_enabled = {audit}\nkubectl_proxy_port = 0\ntalos_gateway_port = 0\n\n[upstream]\nca_file = [\"{}\"]\n\n[upstream.resolve]\n{resolve}\n\
              [[credential]]\nname = \"bench\"\nenv = \"{SECRET_ENV}\"\nhosts = [\"{}\", \"*.hosts.bench.test\"]\n\
              header = \"Authorization\"\nformat = \"Bearer {{token}}\"\nsession_env = \"{SECRET_ENV}\"\n",
             ca.display(),

@@ -297,6 +297,8 @@ pub struct DaemonInfo {
     pub proxy: String,
     /// The Kubernetes gateway's `ip:port`.
     pub kubernetes: String,
+    /// The Talos gateway's `ip:port`.
+    pub talos: String,
     /// The audit log.
     pub audit_log: String,
     /// Seconds since start.

@@ -10,13 +10,15 @@ use clauderon_core::session::SessionName;
 use clauderon_proxy::tls::ca::Issuer;
 use clauderon_proxy::tls::truststore::PASSWORD;
 
-use crate::gateway::Offered;
+use crate::gateway::{Offered, talos};
 use crate::home::Home;
+use crate::sessions::Gateways;
 use crate::store::StoredSession;
 
 pub(crate) mod files;
 pub(crate) mod homes;
 mod kubeconfig;
+mod talosconfig;
 
 use homes::Profiles;
 
@@ -26,10 +28,12 @@ pub(crate) struct Grounds<'a> {
     pub(crate) session: &'a StoredSession,
     /// How its tools reach the proxy.
     pub(crate) proxy_url: &'a str,
-    /// Where its tools reach the Kubernetes gateway.
-    pub(crate) kubernetes: SocketAddr,
+    /// Where its tools reach the gateways.
+    pub(crate) gateways: Gateways,
     /// The contexts it has and the current one, or why there is none.
     pub(crate) clusters: Result<(Vec<Offered>, String), String>,
+    /// The same of its Talos contexts.
+    pub(crate) talos: Result<(Vec<talos::Offered>, String), String>,
     /// Signs the certificates it knows sessions by.
     pub(crate) issuer: &'a Issuer,
     /// The home.
@@ -160,6 +164,7 @@ fn generated_files(grounds: &Grounds<'_>) -> Vec<(String, String)> {
         path("NPM_CONFIG_USERCONFIG", files::NPMRC),
         path("DOCKER_CONFIG", files::DOCKER_DIR),
         path("KUBECONFIG", files::KUBECONFIG),
+        path("TALOSCONFIG", files::TALOSCONFIG),
     ]
 }
 

@@ -26,7 +26,7 @@ impl Rig {
     pub(crate) async fn with_config(proxy_toml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("home")).unwrap();
-        let proxy_toml = format!("kubectl_proxy_port = 0\n{proxy_toml}");
+        let proxy_toml = format!("kubectl_proxy_port = 0\ntalos_gateway_port = 0\n{proxy_toml}");
         std::fs::write(dir.path().join("home/proxy.toml"), proxy_toml).unwrap();
         let daemon = Self::daemon(&dir).await.unwrap();
         Self { dir, daemon: Some(daemon) }

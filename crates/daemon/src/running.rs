@@ -9,6 +9,7 @@ use clauderon_api::DaemonInfo;
 use clauderon_core::config::Settings;
 use clauderon_proxy::audit::{AuditLog, AuditOptions};
 use clauderon_proxy::drain::{self, Drain};
+use clauderon_proxy::gateway::Gateway;
 use clauderon_proxy::tls::bundle::bundle_pem;
 use clauderon_proxy::tls::ca::Issuer;
 use clauderon_proxy::tls::client::{UpstreamTls, load_roots};
@@ -21,8 +22,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::book::Book;
 use crate::control::{self, Control};
 use crate::gateway::Contexts;
+use crate::gateway::talos::TalosContexts;
 use crate::home::{Home, HomeLock, write_private};
-use crate::sessions::{Supervisor, SupervisorParts, Way};
+use crate::sessions::{Gateways, Supervisor, SupervisorParts, Way};
 use crate::settings::Loader;
 use crate::sources::env::Environment;
 use crate::watch::{Change, watch};
@@ -63,8 +65,10 @@ impl Daemon {
             home: home.clone(),
             started: Instant::now(),
             proxy: listeners.address,
-            kubernetes: listeners.kubernetes_address,
+            kubernetes: listeners.kubernetes.address,
+            talos: listeners.talos.address,
             contexts: Arc::clone(&prepared.contexts),
+            talos_contexts: Arc::clone(&prepared.talos),
             supervisor: prepared.supervisor.clone(),
             book: Arc::clone(&prepared.book),
             audit: audit.clone(),
@@ -73,10 +77,11 @@ impl Daemon {
         let watching = keep_current(loader, &prepared);
         prepared.serve(listeners, &control, &audit, drain)?;
         tracing::info!(
-            "clauderon {} listens on {}, for Kubernetes on {}",
+            "clauderon {} listens on {}, for Kubernetes on {}, for Talos on {}",
             env!("CARGO_PKG_VERSION"),
             control.proxy,
-            control.kubernetes
+            control.kubernetes,
+            control.talos
         );
         Ok(Self { home, control, audit, signal, _watching: watching, _lock: lock })
     }
@@ -126,6 +131,7 @@ struct Prepared {
     issuer: Arc<Issuer>,
     book: Arc<Book>,
     contexts: Arc<Contexts>,
+    talos: Arc<TalosContexts>,
     supervisor: Supervisor,
     token: Arc<ApiToken>,
 }
@@ -139,16 +145,19 @@ impl Prepared {
         let token = Arc::new(ApiToken::load_or_create(&home.api_token())?);
         let contexts =
             Arc::new(Contexts::new(Arc::clone(&env), home.user_home(), Arc::clone(&book), Arc::clone(&settings)));
+        let talos =
+            Arc::new(TalosContexts::new(Arc::clone(&env), home.user_home(), Arc::clone(&book), Arc::clone(&settings)));
         let supervisor = Supervisor::open(SupervisorParts {
             home: home.clone(),
             env,
             book: Arc::clone(&book),
             contexts: Arc::clone(&contexts),
+            talos: Arc::clone(&talos),
             issuer: Arc::clone(&issuer),
             settings: Arc::clone(&settings),
             upstream_tls,
         })?;
-        Ok(Self { home: home.clone(), settings, issuer, book, contexts, supervisor, token })
+        Ok(Self { home: home.clone(), settings, issuer, book, contexts, talos, supervisor, token })
     }
 
     fn serve(
@@ -158,23 +167,28 @@ impl Prepared {
         audit: &AuditLog,
         drain: Drain,
     ) -> Result<(), RunError> {
-        let (address, kubernetes) = (listeners.address, listeners.kubernetes_address);
-        let clusters: Arc<Contexts> = Arc::clone(&self.contexts);
+        let address = listeners.address;
+        let (kubernetes, talos) = (listeners.kubernetes, listeners.talos);
+        let (contexts, talos_contexts) = (Arc::clone(&self.contexts), Arc::clone(&self.talos));
         let secrets: Arc<Book> = Arc::clone(&self.book);
         let proxy = Proxy::new(ProxyParts {
             issuer: Arc::clone(&self.issuer),
             snapshot: self.supervisor.snapshot(),
             secrets,
             audit: audit.clone(),
-            clusters,
+            kubernetes: contexts,
+            talos: talos_contexts,
             local: Arc::new(Web::new(Arc::clone(control), Arc::clone(&self.token))),
-            own_listeners: vec![address, kubernetes],
+            own_listeners: vec![address, kubernetes.address, talos.address],
         })?;
         self.book.logins().through(&proxy);
-        self.supervisor.serve(Way { proxy: Arc::clone(&proxy), address, kubernetes, drain: drain.clone() });
+        let gateways = Gateways { kubernetes: kubernetes.address, talos: talos.address };
+        self.supervisor.serve(Way { proxy: Arc::clone(&proxy), address, gateways, drain: drain.clone() });
         tokio::spawn(control::serve(listeners.control, Arc::clone(control), drain.clone()));
-        let (gateway, ending) = (Arc::clone(&proxy), drain.clone());
-        tokio::spawn(async move { gateway.serve_kubernetes_tcp(listeners.kubernetes, ending).await });
+        for (gateway, bound) in [(Gateway::Kubernetes, kubernetes), (Gateway::Talos, talos)] {
+            let (proxy, ending) = (Arc::clone(&proxy), drain.clone());
+            tokio::spawn(async move { proxy.serve_gateway_tcp(gateway, bound.listener, ending).await });
+        }
         tokio::spawn(async move { proxy.serve_tcp(listeners.tcp, drain).await });
         Ok(())
     }
@@ -183,23 +197,36 @@ impl Prepared {
 struct Listeners {
     tcp: TcpListener,
     address: SocketAddr,
-    kubernetes: TcpListener,
-    kubernetes_address: SocketAddr,
+    kubernetes: Bound,
+    talos: Bound,
     control: UnixListener,
+}
+
+/// A gateway's listener.
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    async fn to(settings: &Settings, port: u16, setting: &'static str) -> Result<Self, RunError> {
+        let listener = listen::tcp(settings.bind, port, setting).await?;
+        let address = listener.local_addr().map_err(RunError::Runtime)?;
+        Ok(Self { listener, address })
+    }
 }
 
 impl Listeners {
     async fn bind(home: &Home, settings: &Settings) -> Result<Self, RunError> {
         let tcp = listen::tcp(settings.bind, settings.http_port, "--http-port").await?;
         let address = tcp.local_addr().map_err(RunError::Runtime)?;
-        let kubernetes =
-            listen::tcp(settings.bind, settings.kubectl_proxy_port, "kubectl_proxy_port in proxy.toml").await?;
-        let kubernetes_address = kubernetes.local_addr().map_err(RunError::Runtime)?;
+        let kubernetes = Bound::to(settings, settings.kubectl_proxy_port, "kubectl_proxy_port in proxy.toml").await?;
+        let talos = Bound::to(settings, settings.talos_gateway_port, "talos_gateway_port in proxy.toml").await?;
         if !address.ip().is_loopback() {
             tracing::warn!("listening beyond this machine: only callers with a session's token are served");
         }
         let control = listen::control(&home.control_socket())?;
-        Ok(Self { tcp, address, kubernetes, kubernetes_address, control })
+        Ok(Self { tcp, address, kubernetes, talos, control })
     }
 }
 
@@ -256,7 +283,8 @@ fn open_audit(home: &Home, settings: &Settings) -> Result<AuditLog, RunError> {
 fn keep_current(loader: Arc<Loader>, prepared: &Prepared) -> AbortOnDropHandle<()> {
     let (home, issuer) = (prepared.home.clone(), Arc::clone(&prepared.issuer));
     let (book, supervisor) = (Arc::clone(&prepared.book), prepared.supervisor.clone());
-    let (contexts, started_with) = (Arc::clone(&prepared.contexts), Arc::clone(&prepared.settings));
+    let (contexts, talos) = (Arc::clone(&prepared.contexts), Arc::clone(&prepared.talos));
+    let started_with = Arc::clone(&prepared.settings);
     watch(loader, Arc::clone(&prepared.settings), move |change| match change {
         Change::Secrets => book.refresh(),
         Change::Settings(settings) => match trust(&home, &issuer, &settings) {
@@ -264,6 +292,7 @@ fn keep_current(loader: Arc<Loader>, prepared: &Prepared) -> AbortOnDropHandle<(
                 name_what_waits(&started_with, &settings);
                 book.reload(&settings);
                 contexts.reload(Arc::clone(&settings));
+                talos.reload(Arc::clone(&settings));
                 supervisor.reconfigure(settings, upstream_tls);
             }
             Err(error) => tracing::error!("the new settings are not in force: {error}"),
@@ -276,6 +305,7 @@ fn name_what_waits(started_with: &Settings, new: &Settings) {
     let waits = [
         ("http_port", started_with.http_port != new.http_port),
         ("kubectl_proxy_port", started_with.kubectl_proxy_port != new.kubectl_proxy_port),
+        ("talos_gateway_port", started_with.talos_gateway_port != new.talos_gateway_port),
         ("bind", started_with.bind != new.bind),
         ("audit", started_with.audit != new.audit),
     ];

@@ -18,7 +18,7 @@ use clauderon_proxy::snapshot::{Known, SecretBook, Snapshot};
 use clauderon_proxy::tls::ca::Issuer;
 use clauderon_proxy::tls::client::UpstreamTls;
 use clauderon_proxy::{Proxy, SessionCounters, drain::Drain};
-use clauderon_sandbox::plan::KUBERNETES_PORT;
+use clauderon_sandbox::plan::{KUBERNETES_PORT, TALOS_PORT};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -26,6 +26,7 @@ use crate::book::Book;
 use crate::environment::homes::Profiles;
 use crate::environment::{self, Grounds};
 use crate::gateway::Contexts;
+use crate::gateway::talos::TalosContexts;
 use crate::home::{Home, private_dir, remove_dir};
 use crate::npmrc;
 use crate::process::ProcessId;
@@ -59,8 +60,10 @@ pub struct SupervisorParts {
     pub env: Arc<Environment>,
     /// The credentials.
     pub book: Arc<Book>,
-    /// The clusters that sessions reach through the gateway.
+    /// The clusters that sessions reach through the Kubernetes gateway.
     pub contexts: Arc<Contexts>,
+    /// Those that they reach through the Talos gateway.
+    pub talos: Arc<TalosContexts>,
     /// Signs the certificates by which the gateway knows sessions.
     pub issuer: Arc<Issuer>,
     /// The settings in force.
@@ -74,6 +77,7 @@ struct Inner {
     env: Arc<Environment>,
     book: Arc<Book>,
     contexts: Arc<Contexts>,
+    talos: Arc<TalosContexts>,
     issuer: Arc<Issuer>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     /// There while the proxy runs.
@@ -87,8 +91,8 @@ pub struct Way {
     pub proxy: Arc<Proxy>,
     /// Where it listens on TCP.
     pub address: SocketAddr,
-    /// Where its Kubernetes gateway listens on TCP.
-    pub kubernetes: SocketAddr,
+    /// Where its gateways listen on TCP.
+    pub gateways: Gateways,
     /// Ends its listeners.
     pub drain: Drain,
 }
@@ -111,6 +115,15 @@ struct Entry {
     stopping: bool,
 }
 
+/// Where tools reach the gateways.
+#[derive(Debug, Clone, Copy)]
+pub struct Gateways {
+    /// That to Kubernetes API servers.
+    pub kubernetes: SocketAddr,
+    /// That to Talos nodes.
+    pub talos: SocketAddr,
+}
+
 impl Supervisor {
     /// Reads the sessions that are kept, drops those whose owner is gone, and makes `default` at the first start.
     pub fn open(parts: SupervisorParts) -> Result<Self, SessionError> {
@@ -125,6 +138,7 @@ impl Supervisor {
             env: parts.env,
             book: parts.book,
             contexts: parts.contexts,
+            talos: parts.talos,
             issuer: parts.issuer,
             way: ArcSwapOption::empty(),
             state: Mutex::new(state),
@@ -181,7 +195,10 @@ impl Supervisor {
     /// The daemon's own listeners would let a session in where only its user may be.
     fn refuse_own_ports(&self, forwards: &[u16]) -> Result<(), SessionError> {
         let Some(way) = self.0.way.load_full() else { return Ok(()) };
-        match [way.address, way.kubernetes].iter().find(|own| forwards.contains(&own.port())) {
+        match [way.address, way.gateways.kubernetes, way.gateways.talos]
+            .iter()
+            .find(|own| forwards.contains(&own.port()))
+        {
             None => Ok(()),
             Some(own) => Err(SessionError::bad_request(format!("port {} is the daemon's own", own.port()))
                 .with_hint("a session reaches the daemon by its proxy variables alone")),
@@ -231,8 +248,9 @@ impl Supervisor {
         let grounds = Grounds {
             session: kept,
             proxy_url,
-            kubernetes: self.gateway_of(kept)?,
+            gateways: self.gateways_of(kept)?,
             clusters: self.0.contexts.offered(),
+            talos: self.0.talos.offered(),
             issuer: &self.0.issuer,
             home: &self.0.home,
             npmrc: &npmrc::user_config(self.0.home.user_home(), &self.0.env),
@@ -252,12 +270,13 @@ impl Supervisor {
         Ok(environment::environment(&grounds))
     }
 
-    /// Where the session's tools reach the Kubernetes gateway: in a sandbox or container at the relay to its socket.
-    fn gateway_of(&self, kept: &StoredSession) -> Result<SocketAddr, SessionError> {
+    /// Where the session's tools reach the gateways: in a sandbox or container at the relays to its sockets.
+    fn gateways_of(&self, kept: &StoredSession) -> Result<Gateways, SessionError> {
         if backend::isolates(&kept.backend) {
-            return Ok((Ipv4Addr::LOCALHOST, KUBERNETES_PORT).into());
+            let inside = |port| (Ipv4Addr::LOCALHOST, port).into();
+            return Ok(Gateways { kubernetes: inside(KUBERNETES_PORT), talos: inside(TALOS_PORT) });
         }
-        self.0.way.load().as_ref().map(|way| way.kubernetes).ok_or(SessionError::NotYetUp)
+        self.0.way.load().as_ref().map(|way| way.gateways).ok_or(SessionError::NotYetUp)
     }
 
     /// Adds the session that `plan` describes, ready to carry requests.

@@ -15,7 +15,7 @@ use crate::downstream::http1::{self, Ended};
 use crate::downstream::stream::{Socket, Stream};
 use crate::drain::Drain;
 use crate::forwarded;
-use crate::gateway;
+use crate::gateway::{self, Gateway};
 use crate::intercept;
 
 /// What is behind a listener.
@@ -23,8 +23,8 @@ use crate::intercept;
 pub enum Door {
     /// The proxy.
     Proxy,
-    /// The Kubernetes gateway.
-    Kubernetes,
+    /// A gateway.
+    Gateway(Gateway),
     /// This port of the machine's loopback, which the user opened to the session whose socket it is.
     Forwarded(u16),
 }
@@ -67,7 +67,10 @@ async fn start(proxy: &Arc<Proxy>, door: Door, accepted: io::Result<(Socket, Cal
             let permit = proxy.connections.clone().try_acquire_owned().ok();
             match door {
                 Door::Proxy => drain.spawn(serve(proxy.clone(), socket, caller, drain.clone(), permit)),
-                Door::Kubernetes => drain.spawn(gateway::serve(proxy.clone(), socket, caller, drain.clone(), permit)),
+                Door::Gateway(gateway) => {
+                    let inside = (proxy.clone(), gateway);
+                    drain.spawn(gateway::serve(inside, socket, caller, drain.clone(), permit));
+                }
                 Door::Forwarded(port) => {
                     let (Caller::Socket(session), Some(permit)) = (caller, permit) else { return };
                     let carrying =

@@ -11,7 +11,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::downstream::http2::UploadedBody;
 use crate::downstream::inbound::IncomingBody;
 use crate::exchange::Exchange;
-use crate::gateway::members::WithoutValues;
+use crate::gateway::kubernetes::members::WithoutValues;
 use crate::h2_body::ReceivedBody;
 use crate::headers::{misplaced_trailer, strip_trailers};
 use crate::renewal::KeptBody;
@@ -249,7 +249,10 @@ impl HttpBody for Observed {
         if let Some(exchange) = &mut self.exchange {
             match &frame {
                 // Nothing comes after trailers, and not everyone asks.
-                Some(Ok(frame)) if frame.is_trailers() => exchange.complete(),
+                Some(Ok(frame)) if frame.is_trailers() => {
+                    frame.trailers_ref().into_iter().for_each(|trailers| exchange.ended_with(trailers));
+                    exchange.complete();
+                }
                 Some(Ok(frame)) => exchange.count_response(frame.data_ref().map_or(0, Bytes::len)),
                 Some(Err(error)) => exchange.fail(error.as_ref()),
                 None => exchange.complete(),

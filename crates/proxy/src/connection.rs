@@ -170,8 +170,7 @@ impl Connection {
                 pipeline::handle(call, request).await
             }
             Role::Gateway(guest) => {
-                let call = gateway::call::Call { proxy: &self.proxy, guest, interim };
-                gateway::call::handle(call, request).await
+                gateway::handle(gateway::Call { proxy: &self.proxy, guest, interim }, request).await
             }
             Role::Refusing { denial, seat } => self.deny(denial, seat.as_ref(), &request),
             Role::Front(front) if request.method() == Method::CONNECT => return self.connect(front, &request),
@@ -199,7 +198,7 @@ impl Connection {
             at_origin(exchange.record(), &tunnel.origin);
         }
         match &self.role {
-            Role::Gateway(_) => respond::deny_kubernetes(denial, exchange),
+            Role::Gateway(guest) => guest.gateway().deny(denial, exchange),
             Role::Front(_) | Role::Tunnel { .. } | Role::Refusing { .. } => respond::deny(denial, exchange),
         }
     }

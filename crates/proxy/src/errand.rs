@@ -11,7 +11,7 @@ use http::{Request, Response};
 use crate::Proxy;
 use crate::body::Body;
 use crate::exchange::Exchange;
-use crate::forward::Route;
+use crate::forward::{Route, Waiting};
 use crate::interim::Interim;
 use crate::scrub::whole;
 use crate::target;
@@ -57,6 +57,7 @@ impl Proxy {
             bucket: &Arc::new(Bucket::default()),
             interim: &Interim::default(),
             sent: &sent,
+            waiting: Waiting::ForAnswers,
         };
         let response = route.send_own(parts, Body::Full(body)).await?;
         let limit = snapshot.settings.upstream.response_timeout;

@@ -10,6 +10,7 @@ use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::inject::Injected;
 use clauderon_core::policy::Permit;
 use clauderon_core::session::Session;
+use http::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::audit::{AuditLog, AuditUnavailable, Pending};
@@ -152,6 +153,14 @@ impl Exchange {
     /// Notes the status the agent gets.
     pub(crate) fn answered(&mut self, status: http::StatusCode) {
         self.record().response_code = Some(status.as_u16());
+    }
+
+    /// Notes how a gRPC call ended, where the fields say it.
+    pub(crate) fn ended_with(&mut self, fields: &HeaderMap) {
+        let status = fields.get("grpc-status").and_then(|status| status.to_str().ok()?.parse().ok());
+        if let Some(about) = self.record.as_mut().and_then(|record| record.about.as_mut()) {
+            about.grpc_status = status.or(about.grpc_status);
+        }
     }
 
     /// What is sent upstream, for the body to hold.

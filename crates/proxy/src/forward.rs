@@ -1,6 +1,7 @@
 //! Sending a decided request upstream: which protocol, which connection, and when to try again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::host::{Origin, Scheme};
@@ -29,6 +30,16 @@ pub(crate) struct Route<'a> {
     pub(crate) bucket: &'a Arc<Bucket>,
     pub(crate) interim: &'a Interim,
     pub(crate) sent: &'a Arc<Sent>,
+    pub(crate) waiting: Waiting,
+}
+
+/// What is waited for, and so for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// An answer, for as long as `upstream.response_timeout` says.
+    ForAnswers,
+    /// A stream that may be silent until something happens; its connection must have shown that somebody is there.
+    ForStreams,
 }
 
 /// What came of one try.
@@ -117,7 +128,10 @@ impl Route<'_> {
             Ok(request) => request,
             Err(denial) => return Outcome::Failed(denial),
         };
-        let limit = self.reach.settings.upstream.response_timeout;
+        let limit = match self.waiting {
+            Waiting::ForAnswers => self.reach.settings.upstream.response_timeout,
+            Waiting::ForStreams => FOR_EVER,
+        };
         match connection.send(request, self.interim, limit, || self.progress()).await {
             Ok(response) => Outcome::Answered(Box::new(response)),
             Err(Unanswered2::TimedOut) => {
@@ -149,7 +163,7 @@ impl Route<'_> {
         }
         let io = self.reach.dial(self.origin, Alpn::Http2Allowed).await?;
         if io.is_http2() {
-            let connection = Http2::open(io).await.map_err(|error| self.broken(&error))?;
+            let connection = self.open_http2(io).await?;
             *spoken = Spoken::Http2;
             self.bucket.set_http2(Some(connection.clone()));
             return Ok(Some(connection));
@@ -157,6 +171,25 @@ impl Route<'_> {
         *spoken = Spoken::Http1;
         self.bucket.give_back(self.open_http1(io));
         Ok(None)
+    }
+
+    /// Makes sure that a connection is there over which HTTP/2 can be spoken; nothing is asked yet.
+    pub(crate) async fn ready_http2(&self) -> Result<(), Denial> {
+        let message = || format!("{} does not speak HTTP/2", self.origin.host);
+        let open = self.connection2().await?;
+        open.map(drop).ok_or_else(|| Denial::new(DenialCode::UpstreamProtocol, message()))
+    }
+
+    async fn open_http2(&self, io: Dialed) -> Result<Http2, Denial> {
+        let (connection, pings) = Http2::open(io).await.map_err(|error| self.broken(&error))?;
+        if self.waiting == Waiting::ForStreams {
+            let limit = self.reach.settings.upstream.connect_timeout;
+            let message = || format!("{} did not answer within {limit:?} (HTTP/2)", self.origin.host);
+            let shown = tokio::time::timeout(limit, pings.answered()).await;
+            let shown = shown.map_err(|_| Denial::new(DenialCode::UpstreamTimeout, message()))?;
+            shown.map_err(|error| self.broken(&error))?;
+        }
+        Ok(connection)
     }
 
     /// A pooled connection or a new one, and whether it was used before.
@@ -252,6 +285,9 @@ fn request_head(request: &Request<Counted>) -> Request<()> {
     *head.headers_mut() = request.headers().clone();
     head
 }
+
+/// Longer than any connection lives; a timer can still count it.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A stale connection may be followed by another stale one, hardly by a third.
 const MAX_TRIES: usize = 4;

@@ -24,7 +24,10 @@ use crate::audit::AuditLog;
 use crate::derived::DerivedTokens;
 use crate::drain::Drain;
 use crate::exchange::Exchange;
-use crate::gateway::cluster::Clusters;
+use crate::gateway::Gateway;
+use crate::gateway::access::Clusters;
+use crate::gateway::kubernetes::cluster::Cluster;
+use crate::gateway::talos::cluster::TalosCluster;
 use crate::session::{Seat, Seats};
 use crate::snapshot::{SecretBook, Snapshot};
 use crate::tls::ca::Issuer;
@@ -71,8 +74,10 @@ pub fn vet(origin: &Origin, settings: &Settings) -> Result<(), Denial> {
 /// The proxy: what all its listeners and connections share.
 pub struct Proxy {
     leaves: LeafCache,
-    gateway_leaves: LeafCache,
-    clusters: Arc<dyn Clusters>,
+    kubernetes_leaves: LeafCache,
+    talos_leaves: LeafCache,
+    kubernetes: Arc<dyn Clusters<Cluster>>,
+    talos: Arc<dyn Clusters<TalosCluster>>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     secrets: Arc<dyn SecretBook>,
     audit: AuditLog,
@@ -99,7 +104,9 @@ pub struct ProxyParts {
     /// Where requests are written down.
     pub audit: AuditLog,
     /// The clusters behind the Kubernetes gateway.
-    pub clusters: Arc<dyn Clusters>,
+    pub kubernetes: Arc<dyn Clusters<Cluster>>,
+    /// The clusters behind the Talos gateway.
+    pub talos: Arc<dyn Clusters<TalosCluster>>,
     /// The daemon's own HTTP service on the proxy port.
     pub local: Arc<dyn LocalService>,
     /// Every address the daemon listens on.
@@ -112,8 +119,10 @@ impl Proxy {
         let limit = parts.snapshot.load().settings.limits.max_connections;
         let proxy = Arc::new(Self {
             leaves: LeafCache::new(parts.issuer.clone())?,
-            gateway_leaves: LeafCache::for_gateways(parts.issuer)?,
-            clusters: parts.clusters,
+            kubernetes_leaves: LeafCache::for_gateway(parts.issuer.clone(), &["h2", "http/1.1"])?,
+            talos_leaves: LeafCache::for_gateway(parts.issuer, &["h2"])?,
+            kubernetes: parts.kubernetes,
+            talos: parts.talos,
             snapshot: parts.snapshot,
             secrets: parts.secrets,
             audit: parts.audit,
@@ -140,9 +149,9 @@ impl Proxy {
         accept::unix(self.clone(), listener, session, door, drain).await;
     }
 
-    /// Serves the Kubernetes gateway's TCP port until the drain begins.
-    pub async fn serve_kubernetes_tcp(self: &Arc<Self>, listener: TcpListener, drain: Drain) {
-        accept::tcp(self.clone(), listener, Door::Kubernetes, drain).await;
+    /// Serves a gateway's TCP port until the drain begins.
+    pub async fn serve_gateway_tcp(self: &Arc<Self>, gateway: Gateway, listener: TcpListener, drain: Drain) {
+        accept::tcp(self.clone(), listener, Door::Gateway(gateway), drain).await;
     }
 
     /// What each session has done since the daemon started.
@@ -160,6 +169,14 @@ impl Proxy {
     /// Ends the traffic of all sessions at once; what was under way is recorded as cut off.
     pub fn cut(&self) {
         self.seats.revoke_all();
+    }
+
+    /// The certificates that a gateway shows.
+    fn leaves_of(&self, gateway: Gateway) -> &LeafCache {
+        match gateway {
+            Gateway::Kubernetes => &self.kubernetes_leaves,
+            Gateway::Talos => &self.talos_leaves,
+        }
     }
 
     fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {

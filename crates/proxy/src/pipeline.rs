@@ -20,7 +20,7 @@ use crate::buffer;
 use crate::connection::Reply;
 use crate::derived::Issue;
 use crate::exchange::Exchange;
-use crate::forward::Route;
+use crate::forward::{Route, Waiting};
 use crate::headers;
 use crate::http1::head::check_http2;
 use crate::interim::Interim;
@@ -114,6 +114,7 @@ async fn attempt(
         bucket: &bucket,
         interim: call.interim,
         sent: &sent,
+        waiting: Waiting::ForAnswers,
     };
     forward(call, &route, Outbound { filled, body, upgrade, issue }, exchange).await
 }

@@ -2,7 +2,7 @@
 
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::host::Origin;
-use clauderon_core::kubernetes;
+use clauderon_core::{kubernetes, talos};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PROXY_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
@@ -80,6 +80,7 @@ pub(crate) fn pass(answered: Answered, mut exchange: Exchange) -> Reply {
         headers::strip_response(&mut parts.headers);
     }
     exchange.answered(parts.status);
+    exchange.ended_with(&parts.headers);
     Reply { response: Response::from_parts(parts, Observed::new(body, exchange)), upgraded }
 }
 
@@ -106,6 +107,22 @@ pub(crate) fn deny_kubernetes(denial: &Denial, mut exchange: Exchange) -> Reply 
     *response.status_mut() = told.status;
     mark(response.headers_mut(), denial);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(told.content_type));
+    Reply { response, upgraded: None }
+}
+
+/// Tells a gRPC client what was refused or failed: no body, and the status where it looks for it ("Trailers-Only").
+pub(crate) fn deny_talos(denial: &Denial, mut exchange: Exchange) -> Reply {
+    exchange.denied(denial);
+    exchange.answered(StatusCode::OK);
+    let told = talos::refusal(denial);
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(u16::from(told.code)));
+    headers.insert("grpc-message", HeaderValue::from_str(&told.message).unwrap_or(HeaderValue::from_static("refused")));
+    headers.insert(ERROR_CODE, HeaderValue::from_static(denial.code.as_str()));
+    exchange.ended_with(&headers);
+    let mut response = Response::new(Observed::new(Body::Empty, exchange));
+    *response.headers_mut() = headers;
     Reply { response, upgraded: None }
 }
 

@@ -127,6 +127,9 @@ pub const SOCKET: &str = "proxy.sock";
 /// The name of the session's socket to the Kubernetes gateway, beside it.
 pub const KUBERNETES_SOCKET: &str = "kubernetes.sock";
 
+/// The name of the session's socket to the Talos gateway.
+pub const TALOS_SOCKET: &str = "talos.sock";
+
 /// The name of the session's socket to `port` of the user's loopback, beside it.
 pub fn forward_socket(port: u16) -> String {
     format!("forward-{port}.sock")
@@ -134,11 +137,14 @@ pub fn forward_socket(port: u16) -> String {
 
 /// Whether something of the sandbox's own listens on `port`, so that it cannot be forwarded.
 pub fn is_taken(port: u16) -> bool {
-    [0, RELAY_PORT, KUBERNETES_PORT, DNS_PORT].contains(&port) || CAPTURED.contains(&port)
+    [0, RELAY_PORT, KUBERNETES_PORT, TALOS_PORT, DNS_PORT].contains(&port) || CAPTURED.contains(&port)
 }
 
 /// Where the relay to that listens inside.
 pub const KUBERNETES_PORT: u16 = 18081;
+
+/// Where the relay to that listens inside.
+pub const TALOS_PORT: u16 = 18082;
 
 /// Where the relay listens inside.
 pub const RELAY_PORT: u16 = 3128;

@@ -13,7 +13,8 @@ use tokio::time::{sleep, timeout};
 use crate::dns::{self, Names};
 use crate::error::{SandboxError, Step as _};
 use crate::plan::{
-    CAPTURED, DNS_PORT, HTTP_PORT, KUBERNETES_PORT, KUBERNETES_SOCKET, RELAY_PORT, SOCKET, forward_socket,
+    CAPTURED, DNS_PORT, HTTP_PORT, KUBERNETES_PORT, KUBERNETES_SOCKET, RELAY_PORT, SOCKET, TALOS_PORT, TALOS_SOCKET,
+    forward_socket,
 };
 
 /// Opens every listener, then serves them beside whatever else this runtime does. The session's socket is in the working
@@ -23,8 +24,10 @@ pub(crate) async fn start(forwards: &[u16]) -> Result<(), SandboxError> {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let relay = listen(Ipv4Addr::LOCALHOST, RELAY_PORT).await?;
     tokio::spawn(serve(relay, Arc::clone(&room), |client| relay_to(client, SOCKET)));
-    let gateway = listen(Ipv4Addr::LOCALHOST, KUBERNETES_PORT).await?;
-    tokio::spawn(serve(gateway, Arc::clone(&room), |client| relay_to(client, KUBERNETES_SOCKET)));
+    for (port, socket) in [(KUBERNETES_PORT, KUBERNETES_SOCKET), (TALOS_PORT, TALOS_SOCKET)] {
+        let gateway = listen(Ipv4Addr::LOCALHOST, port).await?;
+        tokio::spawn(serve(gateway, Arc::clone(&room), move |client| relay_to(client, socket)));
+    }
     for &port in forwards {
         let listener = listen(Ipv4Addr::LOCALHOST, port).await?;
         let socket: Arc<str> = forward_socket(port).into();

@@ -153,6 +153,16 @@ fn server(
     Arc::new(config)
 }
 
+/// A certificate for a client named `name` of `organization`, and its key, an Ed25519 one; both PEM.
+pub fn client_with(ca: &TestCa, name: &str, organization: &str) -> (String, String) {
+    let mut params = leaf_params(&[name.to_owned()], Certificate::ClientOnly);
+    params.subject_alt_names.clear();
+    params.distinguished_name.push(DnType::OrganizationName, organization);
+    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("the system has randomness");
+    let certificate = params.signed_by(&key, &ca.issuer).expect("valid");
+    (certificate.pem(), key.serialize_pem())
+}
+
 /// A client config that trusts the certificates in `pem` only and offers `alpn`.
 pub fn client(pem: &str, alpn: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();

@@ -17,6 +17,7 @@ pub mod pip_origin;
 pub mod rig;
 pub mod run;
 pub mod sightings;
+pub mod talos;
 mod tap;
 pub mod wait;
 pub mod websocket;

@@ -340,7 +340,8 @@ impl RigBuilder {
         write_private(&origins_ca, 0o644, &TestCa::shared().pem());
         let resolve: Vec<String> = self.resolve.iter().map(|(name, addr)| format!("\"{name}\" = \"{addr}\"")).collect();
         // Unless a test says otherwise: daemons of other tests run beside this one.
-        let gateway = if self.top.contains("kubectl_proxy_port") { "" } else { "kubectl_proxy_port = 0\n" };
+        let unsaid = ["kubectl_proxy_port", "talos_gateway_port"].into_iter().filter(|key| !self.top.contains(key));
+        let gateway: String = unsaid.map(|key| format!("{key} = 0\n")).collect();
         let config = format!(
             "{gateway}{}\n[upstream]\nca_file = [\"{}\"]\nresolve = {{ {} }}\n{}\n{}",
             self.top,

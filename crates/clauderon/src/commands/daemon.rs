@@ -20,6 +20,7 @@ pub(crate) fn run(args: &DaemonArgs) -> Result<u8> {
         // A daemon whose standard output is closed runs all the same.
         let _ = output::line(format_args!("listening on {}", info.proxy));
         let _ = output::line(format_args!("listening on {} for Kubernetes", info.kubernetes));
+        let _ = output::line(format_args!("listening on {} for Talos", info.talos));
         if detached {
             fall_silent();
         }

@@ -39,6 +39,7 @@ mod sandbox;
 mod scrub;
 mod services;
 mod streaming;
+mod talos;
 mod troubleshooting;
 mod user_credentials;
 mod worktree;

@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::sources::env::Environment;
 use crate::sources::login::{Keeper, LoginFile, Logins, api_key};
-use crate::sources::{Reading, file};
+use crate::sources::{self, Reading, file};
 
 /// All credentials as their sources were last read.
 pub(super) struct Pages {
@@ -176,7 +176,8 @@ impl Definition {
 
     /// All sources that define the credential, by priority.
     fn find(&self, (env, logins): (&Environment, &Logins)) -> Vec<Found> {
-        let from_env = self.env.as_ref().and_then(|name| Found::new(Source::Env(name.clone()), env.read(name)));
+        let from_env =
+            self.env.as_ref().and_then(|name| Found::new(Source::Env(name.clone()), env.read_as(name, self.how())));
         let from_op = self
             .op
             .clone()
@@ -188,8 +189,14 @@ impl Definition {
         [from_env, from_op, from_file, from_login, key].into_iter().flatten().collect()
     }
 
+    /// How its sources are read: a talosconfig is a document.
+    fn how(&self) -> fn(&str) -> Option<Reading> {
+        let is_document = self.name.as_str() == CredentialKind::Talos.names().name;
+        if is_document { sources::read_document } else { sources::read }
+    }
+
     fn read_file(&self, path: &Path) -> Option<Reading> {
-        let reading = file::read(path)?;
+        let reading = file::read_as(path, self.how())?;
         let fault = self.private_dir.as_deref().and_then(file::directory_fault);
         Some(fault.map_or(reading, Reading::Broken))
     }
@@ -262,6 +269,7 @@ fn mapped(name: &CredentialName, settings: &Settings) -> Option<OpReference> {
 fn unused(name: &str) -> &'static str {
     match name {
         "npm" => "unused: npm's configuration names no registry; set [services.npm] registries in proxy.toml",
+        "talos" => "unused: it is not known where the cluster is; see the documentation of Talos",
         "grafana" => "unused: it is not known where your Grafana is; set [services.grafana] url in proxy.toml",
         _ => "unused: no host is known that it may go to",
     }

@@ -15,13 +15,18 @@ use super::sessions::read;
 use super::{Control, Failure};
 use crate::book::Book;
 use crate::explain;
-use crate::gateway::{self, Contexts};
+use crate::gateway;
 
 pub(super) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<CredentialInfo>> {
     let snapshot = control.supervisor.snapshot().load_full();
     let mut rows = control.book.rows(&snapshot.rules);
-    let kubernetes = CredentialKind::Kubernetes.names().name;
-    rows.iter_mut().filter(|row| row.name == kubernetes).for_each(|row| by_kubeconfig(row, &control.contexts));
+    for row in &mut rows {
+        if row.name == CredentialKind::Kubernetes.names().name {
+            by_file(row, "kubeconfig", control.contexts.servers());
+        } else if row.name == CredentialKind::Talos.names().name {
+            by_file(row, "talosconfig", control.talos_contexts.servers());
+        }
+    }
     Json(rows)
 }
 
@@ -54,22 +59,25 @@ pub(super) async fn config(State(control): State<Arc<Control>>) -> Json<Vec<Conf
 pub(super) async fn explain(State(control): State<Arc<Control>>, body: Bytes) -> Result<Json<Explanation>, Failure> {
     let asked = read(&body)?;
     let snapshot = control.supervisor.snapshot().load_full();
-    let told = gateway::explain::explain(&asked, &snapshot, &control.contexts, control.kubernetes)?;
+    let told = match gateway::explain::explain(&asked, &snapshot, &control.contexts, control.kubernetes)? {
+        None => gateway::talos::explain::explain(&asked, &snapshot, &control.talos_contexts, control.talos)?,
+        told => told,
+    };
     if let Some(told) = told {
         return Ok(Json(told));
     }
     Ok(Json(explain::explain(&asked, &snapshot, &control.book)?))
 }
 
-/// What a kubeconfig adds to what the other sources say.
-fn by_kubeconfig(row: &mut CredentialInfo, contexts: &Contexts) {
-    match contexts.servers() {
+/// What a gateway's own configuration file adds to what the other sources say.
+fn by_file(row: &mut CredentialInfo, file: &str, servers: Result<Vec<String>, String>) {
+    match servers {
         Ok(servers) => {
             let own = row.source.is_none();
-            row.source.get_or_insert_with(|| "kubeconfig".to_owned());
+            row.source.get_or_insert_with(|| file.to_owned());
             row.available = true;
             row.hosts = servers;
-            // Nothing is amiss where the kubeconfig brings its own identity.
+            // Nothing is amiss where the file brings its own identity.
             row.problem.take_if(|problem| own || problem.starts_with("unused"));
         }
         Err(why) if row.source.is_some() => row.problem = Some(why),

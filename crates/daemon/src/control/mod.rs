@@ -16,6 +16,7 @@ use tokio::net::UnixListener;
 
 use crate::book::Book;
 use crate::gateway::Contexts;
+use crate::gateway::talos::TalosContexts;
 use crate::home::Home;
 use crate::sessions::Supervisor;
 
@@ -35,7 +36,9 @@ pub struct Control {
     pub(crate) started: Instant,
     pub(crate) proxy: SocketAddr,
     pub(crate) kubernetes: SocketAddr,
+    pub(crate) talos: SocketAddr,
     pub(crate) contexts: Arc<Contexts>,
+    pub(crate) talos_contexts: Arc<TalosContexts>,
     pub(crate) supervisor: Supervisor,
     pub(crate) book: Arc<Book>,
     pub(crate) audit: AuditLog,
@@ -81,6 +84,7 @@ impl Control {
             home: self.home.root().display().to_string(),
             proxy: self.proxy.to_string(),
             kubernetes: self.kubernetes.to_string(),
+            talos: self.talos.to_string(),
             audit_log: self.supervisor.snapshot().load().settings.audit.path.display().to_string(),
             uptime_s: self.started.elapsed().as_secs(),
         }
@@ -97,6 +101,7 @@ impl Control {
             ("audit", self.audit.check().map_or_else(|error| error.to_string(), |()| UP.to_owned())),
             ("proxy", UP.to_owned()),
             ("kubernetes", UP.to_owned()),
+            ("talos", UP.to_owned()),
             ("control", missing("its socket", self.home.control_socket().exists())),
         ];
         let all_up = parts.iter().all(|(_, state)| state == UP);

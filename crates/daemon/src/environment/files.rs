@@ -9,7 +9,7 @@ use clauderon_core::config::Settings;
 use clauderon_core::credential::CredentialKind;
 use serde_json::json;
 
-use super::{Grounds, kubeconfig};
+use super::{Grounds, kubeconfig, talosconfig};
 use crate::home::{private_dir, write_private};
 
 /// wget's configuration, in the session's directory.
@@ -20,6 +20,8 @@ pub(crate) const NPMRC: &str = "npmrc";
 pub(crate) const DOCKER_DIR: &str = "docker";
 /// kubectl's configuration, in the session's directory.
 pub(crate) const KUBECONFIG: &str = "kubeconfig";
+/// talosctl's configuration, in the session's directory.
+pub(crate) const TALOSCONFIG: &str = "talosconfig";
 
 /// Writes all of them anew.
 pub(crate) fn write(grounds: &Grounds<'_>) -> io::Result<()> {
@@ -29,6 +31,8 @@ pub(crate) fn write(grounds: &Grounds<'_>) -> io::Result<()> {
     write_private(&grounds.file(NPMRC), npmrc(grounds).as_bytes(), 0o600)?;
     let kubeconfig = kubeconfig::text(grounds).map_err(io::Error::other)?;
     write_private(&grounds.file(KUBECONFIG), kubeconfig.as_bytes(), 0o600)?;
+    let talosconfig = talosconfig::text(grounds).map_err(io::Error::other)?;
+    write_private(&grounds.file(TALOSCONFIG), talosconfig.as_bytes(), 0o600)?;
     write_private(&docker.join("config.json"), docker_config(grounds).as_bytes(), 0o600)
 }
 

@@ -16,7 +16,7 @@ pub(super) fn text(grounds: &Grounds<'_>) -> Result<String, LeafError> {
         (vec![Offered { cluster: name.clone(), name: name.clone(), namespace: None }], name)
     };
     let (offered, current) = grounds.clusters.clone().unwrap_or_else(|_why| nowhere());
-    let server = format!("https://{}", reachable(grounds.kubernetes));
+    let server = format!("https://{}", reachable(grounds.gateways.kubernetes));
     let authority = STANDARD.encode(grounds.issuer.certificate_pem());
     let cluster =
         |name: &str| json!({ "name": name, "cluster": { "server": server, "certificate-authority-data": authority } });

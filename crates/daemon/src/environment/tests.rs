@@ -54,10 +54,12 @@ fn with_grounds<T>(home: &Home, kinds: &[CredentialKind], test: impl FnOnce(&Gro
     let ca = tempfile::tempdir().unwrap();
     let issuer = Issuer::load_or_create(&ca.path().join("ca.pem"), &ca.path().join("key.pem")).unwrap();
     let offered = |name: &str| Offered { name: name.into(), cluster: "c".into(), namespace: Some("apps".into()) };
+    let talos = |name: &str| talos::Offered { name: name.into(), nodes: vec!["10.0.0.2".into()], cluster: None };
     test(&Grounds {
         session: &session,
         proxy_url: &proxy_url(&session.name, "TOKEN", "0.0.0.0:3030".parse().unwrap()),
-        kubernetes: "0.0.0.0:18081".parse().unwrap(),
+        gateways: Gateways { kubernetes: "0.0.0.0:18081".parse().unwrap(), talos: "0.0.0.0:18082".parse().unwrap() },
+        talos: Ok((vec![talos("dev"), talos("prod")], "prod".into())),
         clusters: Ok((vec![offered("dev"), offered("prod")], "prod".into())),
         issuer: &issuer,
         home,

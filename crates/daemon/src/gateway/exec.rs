@@ -13,7 +13,8 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
-use super::kubeconfig::{ClusterEntry, ExecEntry, Hidden};
+use super::files::Hidden;
+use super::kubeconfig::{ClusterEntry, ExecEntry};
 use crate::sources::env::Environment;
 
 /// What a program printed.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clauderon_api::{ExplainRequest, Explanation};
+use clauderon_core::credential::CredentialKind;
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::{Host, Origin};
@@ -28,7 +29,7 @@ pub(crate) fn explain(
         return Ok(None);
     }
     let session = session(asked, snapshot)?;
-    let told = about(session, &origin);
+    let told = about((CredentialKind::Kubernetes, "kubeconfig"), session, &origin);
     let (context, cluster) = match contexts.current() {
         Ok(found) => found,
         Err(why) => return Ok(Some(denied(told, &Denial::new(DenialCode::CredentialUnavailable, why)))),
@@ -53,7 +54,7 @@ fn judge(facts: &Facts<'_>, session: &Session, snapshot: &Snapshot) -> (String, 
     (class_name(class.class).to_owned(), permit)
 }
 
-fn allowed(told: Explanation, permit: &Permit) -> Explanation {
+pub(super) fn allowed(told: Explanation, permit: &Permit) -> Explanation {
     let reason =
         permit.reason().map_or_else(|| format!("{} permits a {}", told.access_mode, told.class), str::to_owned);
     Explanation {
@@ -65,15 +66,17 @@ fn allowed(told: Explanation, permit: &Permit) -> Explanation {
     }
 }
 
-fn about(session: &Session, origin: &Origin) -> Explanation {
+/// What is known before anything is decided; `file` is where the identity is from.
+pub(super) fn about((kind, file): (CredentialKind, &str), session: &Session, origin: &Origin) -> Explanation {
+    let name = kind.names().name;
     Explanation {
         allowed: false,
         reason: String::new(),
         origin: origin.to_string(),
         rule: None,
-        service: Some("kubernetes".to_owned()),
-        credential: Some("kubernetes".to_owned()),
-        source: Some("kubeconfig".to_owned()),
+        service: Some(name.to_owned()),
+        credential: Some(name.to_owned()),
+        source: Some(file.to_owned()),
         surface: None,
         auth_injected: false,
         injection: String::new(),
@@ -87,7 +90,7 @@ fn about(session: &Session, origin: &Origin) -> Explanation {
 }
 
 /// Whether a URL means the gateway, by any of its names on this machine.
-fn is_gateway(origin: &Origin, address: SocketAddr) -> bool {
+pub(super) fn is_gateway(origin: &Origin, address: SocketAddr) -> bool {
     let here = match &origin.host {
         Host::Ip(ip) => *ip == address.ip() || ip.is_loopback(),
         Host::Name(name) => &**name == "localhost",

@@ -1,24 +1,22 @@
 //! From what a kubeconfig says about a context to a cluster that can be called.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clauderon_core::config::{Settings, UpstreamProxy};
 use clauderon_core::host::{Authority, Origin, Scheme};
 use clauderon_core::secret::Secret;
-use clauderon_proxy::gateway::cluster::{Cluster, ClusterParts, Identity, Named};
+use clauderon_proxy::gateway::access::{Identity, Named};
+use clauderon_proxy::gateway::kubernetes::cluster::{Cluster, ClusterParts};
 use clauderon_proxy::tls::client::{ClientIdentity, UpstreamTls, load_roots, roots_from_pem};
 use http::{HeaderName, HeaderValue};
 use rustls_pki_types::{CertificateDer, ServerName};
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
 
 use super::exec;
-use super::kubeconfig::{AuthProvider, ClusterEntry, Context, ExecEntry, Hidden, Kubeconfig, Stamp, UserEntry};
-use crate::settings::read_small;
+use super::files::{Files, Hidden, decoded, in_force, read, secret};
+use super::kubeconfig::{AuthProvider, ClusterEntry, Context, ExecEntry, Kubeconfig, UserEntry};
 use crate::sources::env::Environment;
 
 /// A cluster, and what it stands on.
@@ -27,7 +25,7 @@ pub(super) struct Made {
     /// From when it must be made anew.
     pub(super) until: Option<OffsetDateTime>,
     /// Files it was made from, besides the kubeconfig; a change makes it anew.
-    pub(super) files: Vec<(PathBuf, Option<Stamp>)>,
+    pub(super) files: Files,
     /// Whether making it anew may give another identity.
     pub(super) renewable: bool,
 }
@@ -147,8 +145,6 @@ impl Maker<'_> {
     }
 }
 
-type Files = Vec<(PathBuf, Option<Stamp>)>;
-
 /// Where the server is, and the path of its URL.
 pub(super) fn server(url: &str) -> Result<(Origin, String), String> {
     let no_url = || "its server is no URL like https://host:6443".to_owned();
@@ -198,17 +194,6 @@ fn own_certificate(user: &UserEntry, files: &mut Files) -> Result<Option<ClientI
         (None, None) => return Err("it has a client certificate without a key".to_owned()),
     };
     ClientIdentity::from_pem(&chain, &key).map(Some).map_err(|error| error.to_string())
-}
-
-/// Until when a certificate holds; one whose time is over would only fail in the handshake, and say nothing.
-fn in_force(certificate: &ClientIdentity) -> Result<Option<OffsetDateTime>, String> {
-    let unreadable = || "the client certificate cannot be parsed".to_owned();
-    let until = OffsetDateTime::from_unix_timestamp(certificate.expires_at().ok_or_else(unreadable)?);
-    let until = until.map_err(|_| unreadable())?;
-    match until > OffsetDateTime::now_utc() {
-        true => Ok(Some(until)),
-        false => Err(format!("the client certificate expired on {}", until.date())),
-    }
 }
 
 /// What kubectl's older plugins left in the file. Nothing here can renew it.
@@ -267,26 +252,6 @@ fn impersonation(user: &UserEntry) -> Result<Vec<(HeaderName, HeaderValue)>, Str
 fn percent_encoded(key: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte);
     key.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-fn read(path: &Path, files: &mut Files) -> Result<Zeroizing<Vec<u8>>, String> {
-    files.push((path.to_owned(), Stamp::of(path)));
-    match read_small(path) {
-        Ok(Some(text)) => Ok(Zeroizing::new(text.into_bytes())),
-        Ok(None) => Err(format!("{} is missing", path.display())),
-        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
-    }
-}
-
-fn decoded(data: &str, what: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-    let plain: Zeroizing<String> = Zeroizing::new(data.chars().filter(|c| !c.is_ascii_whitespace()).collect());
-    STANDARD.decode(plain.as_bytes()).map(Zeroizing::new).map_err(|_| format!("its {what} is no base64"))
-}
-
-fn secret(text: &[u8], what: &str) -> Result<Arc<Secret>, String> {
-    let text = std::str::from_utf8(text).map_err(|_| format!("{what} is no text"))?;
-    let secret = Secret::parse(text).map_err(|bad| format!("{what}: {bad}"))?;
-    secret.map(Arc::new).ok_or_else(|| format!("{what} is empty"))
 }
 
 /// A program may ask its cloud, and wait for a lock; nobody waits longer for kubectl.

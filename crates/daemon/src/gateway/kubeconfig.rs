@@ -1,15 +1,14 @@
 //! The user's kubeconfig files: read as kubectl reads them, several merged into one. The only module that knows YAML.
 
 use std::collections::BTreeMap;
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::files::{Hidden, place};
 use crate::settings::read_small;
 use crate::sources::env::Environment;
 
@@ -93,11 +92,6 @@ pub(crate) struct AuthProvider {
     pub(crate) config: Option<BTreeMap<String, Hidden>>,
 }
 
-/// A text that may be a secret. No `Debug`.
-#[derive(Deserialize, Default)]
-#[serde(from = "String")]
-pub(crate) struct Hidden(Zeroizing<String>);
-
 /// Why the files cannot be used. Never repeats what they say.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KubeconfigError {
@@ -110,14 +104,6 @@ pub(crate) enum KubeconfigError {
     /// One name twice.
     #[error("the kubeconfig {} has two {what} named {name:?}", path.display())]
     Twice { path: PathBuf, what: &'static str, name: String },
-}
-
-/// What tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    modified: (i64, i64),
-    length: u64,
-    inode: u64,
 }
 
 /// The files that kubectl would read, first to last.
@@ -138,31 +124,6 @@ pub(crate) fn load(files: &[PathBuf]) -> Result<Kubeconfig, KubeconfigError> {
         }
     }
     Ok(merged)
-}
-
-impl Stamp {
-    /// The state of the file at `path`; `None` if there is none.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        let of = |meta: Metadata| Self {
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            length: meta.len(),
-            inode: meta.ino(),
-        };
-        std::fs::metadata(path).ok().map(of)
-    }
-}
-
-impl Hidden {
-    /// The text. Every use is a place to review.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Hidden {
-    fn from(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
 }
 
 impl Kubeconfig {
@@ -259,10 +220,6 @@ fn named<T: Default>(
         }
     }
     Ok(map)
-}
-
-fn place(at: Option<(u64, u64)>) -> String {
-    at.map_or_else(String::new, |(line, column)| format!(" (line {line}, column {column})"))
 }
 
 #[cfg(test)]

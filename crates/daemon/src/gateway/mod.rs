@@ -12,7 +12,8 @@ use clauderon_core::config::Settings;
 use clauderon_core::credential::{CredentialKind, CredentialName};
 use clauderon_core::host::Origin;
 use clauderon_core::secret::Secret;
-use clauderon_proxy::gateway::cluster::{Asked, Cluster, Clusters};
+use clauderon_proxy::gateway::access::{Asked, Clusters};
+use clauderon_proxy::gateway::kubernetes::cluster::Cluster;
 use clauderon_proxy::snapshot::{Known, Renewed, SecretBook};
 use clauderon_proxy::tls::session::context_key;
 use time::OffsetDateTime;
@@ -20,13 +21,16 @@ use tokio::time::Instant;
 
 use crate::book::Book;
 use crate::sources::env::Environment;
+use files::{Files, Stamp, unchanged};
 use identity::{Made, Maker};
-use kubeconfig::{ClusterEntry, Context, Kubeconfig, Stamp, UserEntry};
+use kubeconfig::{ClusterEntry, Context, Kubeconfig, UserEntry};
 
 mod exec;
 pub(crate) mod explain;
+mod files;
 mod identity;
 pub(crate) mod kubeconfig;
+pub mod talos;
 
 /// All contexts of the user's, and the clusters behind them as they were last made.
 pub struct Contexts {
@@ -45,7 +49,7 @@ struct State {
 
 /// What the files said when they were last read.
 struct Loaded {
-    stamps: Vec<(PathBuf, Option<Stamp>)>,
+    stamps: Files,
     config: Result<Kubeconfig, String>,
 }
 
@@ -55,7 +59,7 @@ type Slot = tokio::sync::Mutex<Option<Ready>>;
 struct Ready {
     cluster: Arc<Cluster>,
     until: Option<OffsetDateTime>,
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    files: Files,
     renewable: bool,
     token: Option<Arc<Secret>>,
     /// When it was made anew because the server refused the one before.
@@ -134,7 +138,7 @@ impl Contexts {
     async fn renewed(&self, stale: &Cluster) -> Result<Option<Arc<Cluster>>, String> {
         let loaded = self.loaded();
         let config = loaded.config.as_ref().map_err(Clone::clone)?;
-        let slot = self.slot(&stale.context);
+        let slot = self.slot(&stale.access.context);
         let mut slot = slot.lock().await;
         let Some(ready) = slot.as_ref() else { return Ok(None) };
         if !std::ptr::eq(Arc::as_ptr(&ready.cluster), stale) {
@@ -152,7 +156,7 @@ impl Contexts {
                 Renewed::Same | Renewed::NotAsked | Renewed::Failed(_) => return Ok(None),
             },
         };
-        let fresh = self.fill(&mut slot, config, &stale.context, token).await?;
+        let fresh = self.fill(&mut slot, config, &stale.access.context, token).await?;
         if let Some(ready) = slot.as_mut() {
             ready.renewed = Some(Instant::now());
         }
@@ -251,7 +255,7 @@ impl Contexts {
     }
 }
 
-impl Clusters for Contexts {
+impl Clusters<Cluster> for Contexts {
     fn cluster<'a>(&'a self, context: Option<&'a str>) -> Asked<'a, Arc<Cluster>> {
         Box::pin(self.find(context))
     }
@@ -282,10 +286,6 @@ impl Ready {
 /// A file as base64, for a program that wants it so.
 pub(super) fn base64_file(path: &Path) -> Option<String> {
     Some(STANDARD.encode(crate::settings::read_small(path).ok()??))
-}
-
-fn unchanged(stamps: &[(PathBuf, Option<Stamp>)]) -> bool {
-    stamps.iter().all(|(path, stamp)| Stamp::of(path) == *stamp)
 }
 
 /// `[services.kubernetes] server` takes the place of every kubeconfig.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use clauderon_api::SessionInfo;
 use clauderon_core::session::{SessionId, SessionName};
 use clauderon_proxy::Door;
-use clauderon_sandbox::plan::{KUBERNETES_SOCKET, SOCKET, forward_socket};
+use clauderon_proxy::gateway::Gateway;
+use clauderon_sandbox::plan::{KUBERNETES_SOCKET, SOCKET, TALOS_SOCKET, forward_socket};
 use rustix::process::Signal;
 use tokio::net::UnixListener;
 use tokio::process::Child;
@@ -87,7 +88,7 @@ impl Supervisor {
             let socket = forward_socket(*port);
             sockets.push((Door::Forwarded(*port), open_socket(&way_in, &socket, 0o755, 0o666)));
         }
-        for (socket, door) in [(SOCKET, Door::Proxy), (KUBERNETES_SOCKET, Door::Kubernetes)] {
+        for (socket, door) in DOORS {
             sockets.push((door, open_socket(&own, socket, 0o700, 0o600)));
             if backend::isolates(&entry.kept.backend) {
                 // The directory around it is private; inside a sandbox of root's it is another user who connects.
@@ -282,3 +283,10 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// A killed process that is still there hangs in the kernel; nobody can wait for that.
 const KILL_GRACE: Duration = Duration::from_secs(2);
+
+/// A session's sockets, and what is behind each.
+const DOORS: [(&str, Door); 3] = [
+    (SOCKET, Door::Proxy),
+    (KUBERNETES_SOCKET, Door::Gateway(Gateway::Kubernetes)),
+    (TALOS_SOCKET, Door::Gateway(Gateway::Talos)),
+];

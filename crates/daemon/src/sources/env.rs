@@ -34,8 +34,13 @@ impl Environment {
 
     /// What the variable `name` holds for a credential; `None` when unset, empty or blank.
     pub fn read(&self, name: &str) -> Option<Reading> {
+        self.read_as(name, super::read)
+    }
+
+    /// The same, read by `how`.
+    pub fn read_as(&self, name: &str, how: fn(&str) -> Option<Reading>) -> Option<Reading> {
         let value = self.get(name)?;
-        value.to_str().map_or_else(|| Some(Reading::Broken("the value is not UTF-8".to_owned())), super::read)
+        value.to_str().map_or_else(|| Some(Reading::Broken("the value is not UTF-8".to_owned())), how)
     }
 }
 

@@ -12,8 +12,13 @@ use super::Reading;
 
 /// What the file at `path` holds; `None` when there is none or it is blank. A symbolic link counts as what it leads to.
 pub fn read(path: &Path) -> Option<Reading> {
+    read_as(path, super::read)
+}
+
+/// The same, read by `how`.
+pub fn read_as(path: &Path, how: fn(&str) -> Option<Reading>) -> Option<Reading> {
     match read_private(path) {
-        Ok(text) => super::read(&text),
+        Ok(text) => how(&text),
         Err(Unusable::Absent) => None,
         Err(Unusable::Because(reason)) => Some(Reading::Broken(reason)),
     }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clauderon_core::config::OpReference;
 use clauderon_core::secret::Secret;
+use zeroize::Zeroizing;
 
 pub mod env;
 pub mod file;
@@ -32,6 +35,14 @@ pub fn read(raw: &str) -> Option<Reading> {
         Ok(None) => None,
         Ok(Some(secret)) => Some(Reading::Literal(Arc::new(secret))),
         Err(bad) => Some(Reading::Broken(bad.to_string())),
+    }
+}
+
+/// As [`read`] for what may be a whole document, of several lines: it is kept in base64.
+pub fn read_document(raw: &str) -> Option<Reading> {
+    match raw.trim() {
+        text if text.contains('\n') => read(&Zeroizing::new(STANDARD.encode(text))),
+        text => read(text),
     }
 }
 

@@ -7,6 +7,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use super::provider;
 
@@ -32,9 +33,16 @@ impl ClientIdentity {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
         let chain = chain.ok().filter(|chain| !chain.is_empty());
         let chain = chain.ok_or_else(|| RootsError::Identity("the certificate is no PEM certificate".into()))?;
-        let key = PrivateKeyDer::from_pem_slice(key);
+        let key = PrivateKeyDer::from_pem_slice(&plainly_labelled(key));
         let key = key.map_err(|_| RootsError::Identity("the key is no PEM private key".into()))?;
         Ok(Self { chain, key })
+    }
+
+    /// Whether the certificate's holder belongs to `organization`; Talos calls its roles so.
+    pub fn belongs_to(&self, organization: &str) -> bool {
+        let parsed = self.chain.first().and_then(|first| x509_parser::parse_x509_certificate(first).ok());
+        let mut named = parsed.iter().flat_map(|(_, certificate)| certificate.subject().iter_organization());
+        named.any(|name| name.as_str() == Ok(organization))
     }
 
     /// From when the certificate cannot be used any more: seconds since the Unix epoch, `None` if it cannot be read.
@@ -42,6 +50,19 @@ impl ClientIdentity {
         let (_, parsed) = x509_parser::parse_x509_certificate(self.chain.first()?).ok()?;
         Some(parsed.validity().not_after.timestamp())
     }
+}
+
+/// Talos labels PKCS#8 keys by what is in them, which no parser of PEM expects.
+fn plainly_labelled(pem: &[u8]) -> Zeroizing<Vec<u8>> {
+    const LABEL: &[u8] = b"ED25519 PRIVATE KEY-----";
+    let mut plain = Zeroizing::new(Vec::with_capacity(pem.len()));
+    let mut rest = pem;
+    while let Some(at) = memchr::memmem::find(rest, LABEL) {
+        plain.extend_from_slice(rest.get(..at).unwrap_or_default());
+        rest = rest.get(at + b"ED25519 ".len()..).unwrap_or_default();
+    }
+    plain.extend_from_slice(rest);
+    plain
 }
 
 /// The certificates in a PEM text; `None` where one is damaged or there is none.

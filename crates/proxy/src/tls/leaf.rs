@@ -60,9 +60,10 @@ impl LeafCache {
         Self::with_base(issuer, base)
     }
 
-    /// One whose configurations take the certificates of sessions.
-    pub fn for_gateways(issuer: Arc<Issuer>) -> Result<Self, LeafError> {
-        let base = gateway_config(&issuer)?;
+    /// One whose configurations take the certificates of sessions, and agree on one of `protocols` (ALPN).
+    pub fn for_gateway(issuer: Arc<Issuer>, protocols: &[&str]) -> Result<Self, LeafError> {
+        let mut base = gateway_config(&issuer)?;
+        base.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Self::with_base(issuer, base)
     }
 

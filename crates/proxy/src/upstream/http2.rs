@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
+use h2::{Ping, PingPong};
 use http::{Request, Response};
 use http_body::Body as _;
 
@@ -23,6 +24,19 @@ pub(crate) struct Http2 {
     sender: SendRequest<Bytes>,
 }
 
+/// Asks over a fresh connection whether anybody is there.
+pub(crate) struct Pings(Option<PingPong>);
+
+impl Pings {
+    /// Waits for the answer to a ping (RFC 9113 § 6.7).
+    pub(crate) async fn answered(mut self) -> Result<(), h2::Error> {
+        match &mut self.0 {
+            Some(pings) => pings.ping(Ping::opaque()).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Why no answer came.
 pub(crate) enum Unanswered {
     /// The connection could not take the request: nothing of it was sent, and it comes back.
@@ -35,7 +49,7 @@ pub(crate) enum Unanswered {
 
 impl Http2 {
     /// A connection over fresh bytes.
-    pub(crate) async fn open(io: Dialed) -> Result<Self, h2::Error> {
+    pub(crate) async fn open(io: Dialed) -> Result<(Self, Pings), h2::Error> {
         let mut builder = Builder::new();
         builder
             .enable_push(false)
@@ -43,14 +57,15 @@ impl Http2 {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(MAX_HEADERS);
-        let (sender, connection) = builder.handshake(io).await?;
+        let (sender, mut connection) = builder.handshake(io).await?;
+        let pings = Pings(connection.ping_pong());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 let error = in_short(&error);
                 tracing::debug!(%error, "an HTTP/2 connection to an origin ended");
             }
         });
-        Ok(Self { sender })
+        Ok((Self { sender }, pings))
     }
 
     /// Whether the connection still takes requests.

@@ -152,7 +152,7 @@ mod tests {
         let (pool, session) = (Pool::default(), SessionId::parse("7f3a9c21").unwrap());
         let origin_name = clauderon_core::host::Authority::parse("a.test").unwrap();
         let bucket = pool.bucket(&session, &origin_name.origin(clauderon_core::host::Scheme::Https));
-        bucket.set_http2(Some(Http2::open(dialed).await.unwrap()));
+        bucket.set_http2(Some(Http2::open(dialed).await.unwrap().0));
         pool.sweep(Instant::now());
         assert!(bucket.http2().is_some());
         drop(bucket);

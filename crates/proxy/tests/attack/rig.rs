@@ -16,7 +16,7 @@ use clauderon_core::rule::RuleSet;
 use clauderon_core::secret::Secret;
 use clauderon_core::session::{Session, SessionId, SessionName};
 use clauderon_proxy::audit::{AuditLog, AuditOptions};
-use clauderon_proxy::gateway::cluster::{Asked, Cluster, Clusters};
+use clauderon_proxy::gateway::access::{Asked, Clusters};
 use clauderon_proxy::snapshot::{Known, Renewed, Resolved, SecretBook, Sessions, Snapshot};
 use clauderon_proxy::tls::ca::Issuer;
 use clauderon_proxy::tls::client::{UpstreamTls, load_roots};
@@ -40,16 +40,16 @@ const TOKEN: &str = "a session's token";
 /// These tests are about the proxy.
 struct NoClusters;
 
-impl Clusters for NoClusters {
-    fn cluster<'a>(&'a self, _context: Option<&'a str>) -> Asked<'a, Arc<Cluster>> {
+impl<C: Send + Sync + 'static> Clusters<C> for NoClusters {
+    fn cluster<'a>(&'a self, _context: Option<&'a str>) -> Asked<'a, Arc<C>> {
         Box::pin(std::future::ready(Err("no cluster".into())))
     }
 
-    fn renew<'a>(&'a self, _stale: &'a Cluster) -> Asked<'a, Option<Arc<Cluster>>> {
+    fn renew<'a>(&'a self, _stale: &'a C) -> Asked<'a, Option<Arc<C>>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 
-    fn used(&self, _cluster: &Cluster) {}
+    fn used(&self, _cluster: &C) {}
 }
 
 /// A running proxy.
@@ -97,7 +97,8 @@ impl Rig {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot(settings, &session, mode, home.path()))),
             secrets: Arc::new(Book(Arc::new(Secret::parse(SECRET).unwrap().unwrap()))),
             audit: log.clone(),
-            clusters: Arc::new(NoClusters),
+            kubernetes: Arc::new(NoClusters),
+            talos: Arc::new(NoClusters),
             local: Arc::new(Local),
             own_listeners: vec![],
         })

@@ -1,46 +1,29 @@
 //! One request to an API server, from its head to its answer. Every request of the gateway passes through [`handle`].
 
-use std::sync::Arc;
-
 use clauderon_core::audit::About;
-use clauderon_core::classify::Classified;
 use clauderon_core::config::SecretAccess;
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
-use clauderon_core::inject::{Injected, Plan};
+use clauderon_core::inject::Injected;
 use clauderon_core::kubernetes::{self, ApiRequest, Shown};
-use clauderon_core::policy::decide;
-use clauderon_core::session::Session;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, StatusCode, Version};
+use http::{HeaderValue, Request, StatusCode, Version};
 use http_body::Body as _;
 
-use super::Guest;
-use super::cluster::{Cluster, Identity};
+use super::cluster::Cluster;
 use super::members::without_values;
-use crate::Proxy;
 use crate::body::Body;
 use crate::connection::Reply;
 use crate::exchange::Exchange;
-use crate::forward::Route;
+use crate::forward::{Route, Waiting};
+use crate::gateway::sending::{Sending, no_cluster, route, session_ended};
+use crate::gateway::{Call, Gateway};
 use crate::headers;
 use crate::http1::head::{check_http2, lists, malformed};
-use crate::interim::Interim;
 use crate::respond::{self, Answered};
-use crate::scrub::{self, Scrub};
-use crate::session::Seat;
-use crate::snapshot::Snapshot;
 use crate::target::at_origin;
-use crate::upstream::dial::Reach;
-
-/// One request's circumstances.
-pub(crate) struct Call<'a> {
-    pub(crate) proxy: &'a Proxy,
-    pub(crate) guest: &'a Guest,
-    pub(crate) interim: &'a Interim,
-}
 
 /// Answers one request: whatever happens, there is one reply and one audit record.
 pub(crate) async fn handle(call: Call<'_>, request: Request<Body>) -> Reply {
@@ -69,9 +52,9 @@ async fn attempt(call: &Call<'_>, request: Request<Body>, exchange: &mut Exchang
     if parts.version == Version::HTTP_2 {
         check_http2(&parts, &settings.limits)?;
     }
-    let cluster = call.proxy.clusters.cluster(call.guest.context.as_deref()).await.map_err(|why| no_cluster(&why))?;
+    let cluster = call.proxy.kubernetes.cluster(call.guest.context()).await.map_err(|why| no_cluster(&why))?;
     at_origin(exchange.record(), &cluster.origin);
-    exchange.record().service = SERVICE.into();
+    exchange.record().service = Gateway::Kubernetes.service().into();
 
     let upgrade = asked_upgrade(&parts, &body)?;
     headers::strip_request(&mut parts.headers);
@@ -89,14 +72,15 @@ async fn attempt(call: &Call<'_>, request: Request<Body>, exchange: &mut Exchang
         shown.ask_for_metadata(&mut parts);
     }
 
-    let mut sending = Sending { call, snapshot: &snapshot, seat, session: &session, class, upgrade, exchange };
+    let asks = upgrade.is_some();
+    let mut sending = Sending { call, snapshot: &snapshot, seat, session: &session, class, upgrade: asks, exchange };
     let again = body.is_end_stream().then(|| parts.clone());
-    let mut answered = sending.send(&cluster, parts, body).await?;
+    let mut answered = send(&mut sending, &cluster, upgrade.as_ref(), parts, body).await?;
     if answered.status() == StatusCode::UNAUTHORIZED
-        && let Some(fresh) = call.proxy.clusters.renew(&cluster).await.map_err(|why| no_cluster(&why))?
+        && let Some(fresh) = call.proxy.kubernetes.renew(&cluster).await.map_err(|why| no_cluster(&why))?
         && let Some(parts) = again
     {
-        answered = sending.send(&fresh, parts, Body::Empty).await?;
+        answered = send(&mut sending, &fresh, upgrade.as_ref(), parts, Body::Empty).await?;
     }
     match shown {
         Some(shown) => answered.try_map_body(|headers, body| without_values(shown, headers, body)),
@@ -104,81 +88,30 @@ async fn attempt(call: &Call<'_>, request: Request<Body>, exchange: &mut Exchang
     }
 }
 
-/// A decided request on its way, perhaps twice.
-struct Sending<'a> {
-    call: &'a Call<'a>,
-    snapshot: &'a Snapshot,
-    seat: &'a Arc<Seat>,
-    session: &'a Session,
-    class: Classified,
-    /// The protocol that the client asks for in place of HTTP.
-    upgrade: Option<HeaderValue>,
-    exchange: &'a mut Exchange,
-}
-
-impl Sending<'_> {
-    async fn send(&mut self, cluster: &Cluster, parts: Parts, body: Body) -> Result<Answered, Denial> {
-        let Self { call, snapshot, session, .. } = *self;
-        let policy = &snapshot.settings.policy;
-        let facts = Facts::of(&parts, &cluster.origin, self.upgrade.is_some());
-        let permit = decide(&facts, self.class, session, &cluster.rules, policy)?;
-        self.exchange.permitted(&permit);
-        let plan = call.proxy.derived.plan(permit, &parts, None, session, &snapshot.placeholders)?;
-        let (injected, scrub) = self.fill(cluster, plan, parts)?;
-        self.note(cluster, &injected, scrub.as_ref());
-        self.exchange.begin_once()?;
-        call.proxy.clusters.used(cluster);
-
-        let bucket = call.proxy.pool.bucket_as(&self.seat.id, &cluster.origin, cluster.serial);
-        let sent = self.exchange.sent();
-        let route = Route {
-            reach: Reach {
-                tls: &cluster.tls,
-                settings: &snapshot.settings,
-                own_listeners: &call.proxy.own_listeners,
-                named: Some(&cluster.named),
-            },
-            origin: &cluster.origin,
-            bucket: &bucket,
-            interim: call.interim,
-            sent: &sent,
-        };
-        match &self.upgrade {
-            // Whatever is spoken from here on is passed on as it is.
-            Some(protocol) => upgrade(&route, injected, protocol).await,
-            None => Answered::plain(route.send(injected, body).await?).scrubbed(scrub, &cluster.origin).await,
-        }
+/// Sends a request to the cluster, whose answer says whether it knows who asks.
+async fn send(
+    sending: &mut Sending<'_>,
+    cluster: &Cluster,
+    upgrade_to: Option<&HeaderValue>,
+    mut parts: Parts,
+    body: Body,
+) -> Result<Answered, Denial> {
+    let plan = sending.plan(&cluster.access, &cluster.origin, &parts)?;
+    for (name, value) in &cluster.impersonate {
+        parts.headers.append(name, value.clone());
     }
-
-    /// Puts the identity in.
-    fn fill(&self, cluster: &Cluster, plan: Plan, mut parts: Parts) -> Result<(Injected, Option<Scrub>), Denial> {
-        for (name, value) in &cluster.impersonate {
-            parts.headers.append(name, value.clone());
-        }
-        let head_only = parts.method == Method::HEAD;
-        prefixed(&mut parts, &cluster.prefix)?;
-        let Some(secret) = cluster.secret() else { return Ok((plan.apply(parts, None, [])?, None)) };
-        if !plan.changes().is_empty() {
-            scrub::narrow_codings(&mut parts.headers);
-        }
-        let injected = plan.apply(parts, None, [Some(&**secret)])?;
-        let scrub = injected.rule().map(|rule| Scrub::new(self.seat.echoes(rule, secret), head_only));
-        scrub.iter().for_each(|scrub| self.call.interim.scrub_with(scrub));
-        Ok((injected, scrub))
-    }
-
-    fn note(&mut self, cluster: &Cluster, injected: &Injected, scrub: Option<&Scrub>) {
-        self.exchange.injected(injected, scrub);
-        let record = self.exchange.record();
-        record.service = SERVICE.into();
-        record.auth_injected |= matches!(cluster.identity, Identity::Certificate);
-        if record.auth_injected {
-            record.credential = Some(SERVICE.into());
-        }
-        // The context tells more than a rule that covers everything.
-        if record.reason.is_none() {
-            record.rule = Some(cluster.context.as_str().into());
-        }
+    prefixed(&mut parts, &cluster.prefix)?;
+    let (injected, scrub) = sending.injected(&cluster.access, plan, parts)?;
+    let Sending { call, snapshot, .. } = *sending;
+    call.proxy.kubernetes.used(cluster);
+    let bucket = sending.bucket(&cluster.access, &cluster.origin);
+    let sent = sending.exchange.sent();
+    let (access, origin) = (&cluster.access, &cluster.origin);
+    let route = route((call, snapshot), access, origin, &bucket, (&sent, Waiting::ForAnswers));
+    match upgrade_to {
+        // Whatever is spoken from here on is passed on as it is.
+        Some(protocol) => upgrade(&route, injected, protocol).await,
+        None => Answered::plain(route.send(injected, body).await?).scrubbed(scrub, origin).await,
     }
 }
 
@@ -231,7 +164,7 @@ fn prefixed(parts: &mut Parts, prefix: &str) -> Result<(), Denial> {
 
 fn describe(exchange: &mut Exchange, parts: &Parts) {
     let record = exchange.record();
-    record.service = SERVICE.into();
+    record.service = Gateway::Kubernetes.service().into();
     record.method = parts.method.as_str().into();
     record.path = parts.uri.path().into();
     record.protocol = if parts.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
@@ -250,14 +183,3 @@ fn about(exchange: &mut Exchange, asked: &ApiRequest<'_>, upgrade: Option<&Heade
         record.protocol = if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") { "websocket" } else { "spdy" };
     }
 }
-
-fn session_ended() -> Denial {
-    Denial::new(DenialCode::ProxyAuthRequired, "this session has ended").hint("clauderon list")
-}
-
-fn no_cluster(why: &str) -> Denial {
-    Denial::new(DenialCode::CredentialUnavailable, why)
-}
-
-/// The service's name in audit records.
-pub(crate) const SERVICE: &str = "kubernetes";
