@@ -35,6 +35,7 @@ pub mod inject;
 mod json;
 pub mod kubernetes;
 pub mod local;
+pub mod map;
 pub mod path;
 pub mod placeholder;
 pub mod policy;

@@ -2,12 +2,12 @@
 
 mod org_token;
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use memchr::memmem::Finder;
 
 use crate::credential::{CredentialKind, CredentialName};
+use crate::map::TrustedMap;
 use crate::secret::Secret;
 use crate::session::SessionId;
 
@@ -63,11 +63,11 @@ pub fn variants(session: &SessionId, name: &CredentialName) -> Vec<String> {
 /// Every placeholder in force, by its exact text.
 #[derive(Debug)]
 pub struct PlaceholderTable {
-    owners: HashMap<String, (SessionId, CredentialName)>,
+    owners: TrustedMap<String, (SessionId, CredentialName)>,
     /// Where the marker stands in a placeholder, and how long that is; longest first. One entry per form, not per placeholder.
     spans: Vec<Span>,
     /// By their beginnings, those whose rest depends on the real token.
-    beginnings: HashMap<String, (SessionId, CredentialName)>,
+    beginnings: TrustedMap<String, (SessionId, CredentialName)>,
     finders: [Finder<'static>; 3],
 }
 
@@ -166,9 +166,9 @@ impl PlaceholderTable {
 impl Default for PlaceholderTable {
     fn default() -> Self {
         Self {
-            owners: HashMap::new(),
+            owners: TrustedMap::default(),
             spans: Vec::new(),
-            beginnings: HashMap::new(),
+            beginnings: TrustedMap::default(),
             finders: MARKERS.map(Finder::new),
         }
     }

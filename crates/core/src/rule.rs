@@ -1,6 +1,5 @@
 //! Rules: where a credential may go, on which surface and in what shape.
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use http::header::{Entry, FROM};
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::credential::CredentialName;
 use crate::facts::Facts;
 use crate::host::{Host, HostPattern, Origin, Scheme};
+use crate::map::TrustedMap;
 use crate::path::{CanonicalPath, PathPattern, TokenSegment};
 
 /// One row: this credential, to this origin and path, in this shape.
@@ -184,7 +184,7 @@ pub enum InjectPolicy {
 /// All rules in force, found by host.
 #[derive(Debug, Default)]
 pub struct RuleSet {
-    exact: HashMap<Host, Vec<Arc<Rule>>>,
+    exact: TrustedMap<Host, Vec<Arc<Rule>>>,
     wildcard: Vec<Arc<Rule>>,
     /// Whether there is a secret in a path at all.
     in_paths: bool,

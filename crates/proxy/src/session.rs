@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clauderon_core::credential::CredentialName;
+use clauderon_core::map::TrustedMap;
 use clauderon_core::rule::Rule;
 use clauderon_core::scrub::Echoes;
 use clauderon_core::secret::Secret;
@@ -29,7 +30,7 @@ pub(crate) struct Seat {
     requests: AtomicU64,
     denials: AtomicU64,
     alarms: AtomicU64,
-    echoes: Mutex<HashMap<CredentialName, Remembered>>,
+    echoes: Mutex<TrustedMap<CredentialName, Remembered>>,
     joined: Mutex<Option<Joined>>,
 }
 

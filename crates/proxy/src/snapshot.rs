@@ -1,12 +1,12 @@
 //! The immutable view a request is decided on. The daemon swaps it whole; a request keeps the one it began with.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use clauderon_core::config::Settings;
 use clauderon_core::credential::CredentialName;
+use clauderon_core::map::TrustedMap;
 use clauderon_core::placeholder::PlaceholderTable;
 use clauderon_core::rule::RuleSet;
 use clauderon_core::secret::Secret;
@@ -31,10 +31,10 @@ pub struct Snapshot {
 /// All sessions, found the three ways a caller can be known.
 #[derive(Default)]
 pub struct Sessions {
-    by_id: HashMap<SessionId, Arc<Session>>,
-    by_name: HashMap<SessionName, SessionId>,
+    by_id: TrustedMap<SessionId, Arc<Session>>,
+    by_name: TrustedMap<SessionName, SessionId>,
     /// SHA-256 of a session token; a session may have several.
-    by_token: HashMap<[u8; 32], SessionId>,
+    by_token: TrustedMap<[u8; 32], SessionId>,
 }
 
 impl Sessions {

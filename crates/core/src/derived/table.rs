@@ -1,7 +1,6 @@
 //! The derived tokens that sessions hold placeholders for.
 #![deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing)]
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use memchr::memmem::Finder;
 use super::{Derivation, Form, Issuer, Token};
 use crate::credential::CredentialName;
 use crate::host::Origin;
+use crate::map::TrustedMap;
 use crate::path::CanonicalPath;
 use crate::rule::{Rule, RuleSet};
 use crate::scrub::Echoes;
@@ -37,7 +37,7 @@ pub struct DerivedToken {
 
 /// Every derived token in force; a session has only so many of them.
 pub struct DerivedTable {
-    sessions: HashMap<SessionId, Vec<Arc<DerivedToken>>>,
+    sessions: TrustedMap<SessionId, Vec<Arc<DerivedToken>>>,
     /// Numbers placeholders. Begins anywhere, so that none comes again after a restart.
     next: u32,
 }
@@ -61,7 +61,7 @@ pub struct Keep<'a> {
 impl DerivedTable {
     /// An empty table that numbers placeholders from `first` on.
     pub fn new(first: u32) -> Self {
-        Self { sessions: HashMap::new(), next: first }
+        Self { sessions: TrustedMap::default(), next: first }
     }
 
     /// Keeps a token and says what stands for it; the same token keeps its placeholder. Where a session holds too many, the one

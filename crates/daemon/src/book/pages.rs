@@ -1,6 +1,6 @@
 //! The sources of every credential, as they were last read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clauderon_core::config::{OpReference, Settings, UserCredential};
 use clauderon_core::credential::{CredentialKind, CredentialName};
+use clauderon_core::map::TrustedMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -19,7 +20,7 @@ use crate::sources::{self, Reading, file};
 /// All credentials as their sources were last read.
 pub(super) struct Pages {
     pub(super) order: Vec<Arc<Page>>,
-    pub(super) by_name: HashMap<CredentialName, Arc<Page>>,
+    pub(super) by_name: TrustedMap<CredentialName, Arc<Page>>,
     /// Whether a reference that cannot be resolved gives way to the next source.
     pub(super) fallback: bool,
 }
