@@ -83,8 +83,9 @@ pub(crate) fn graphql(facts: &Facts<'_>) -> Option<Classification> {
     let origin = facts.origin;
     let (host, path) = (origin.host.name()?, facts.path?);
     let plain = origin.scheme == Scheme::Https && origin.port == Scheme::Https.default_port();
-    let known = plain && READY.iter().any(|ready| ready.graphql == Some((host, path.as_str())));
-    (known && *facts.method == http::Method::POST && !facts.upgrade).then(|| BodyRule::Graphql.by_head(facts))
+    let post = *facts.method == http::Method::POST && !facts.upgrade;
+    let known = || READY.iter().any(|ready| ready.graphql == Some((host, path.as_str())));
+    (plain && post && known()).then(|| BodyRule::Graphql.by_head(facts))
 }
 
 fn list(texts: &[&str]) -> String {

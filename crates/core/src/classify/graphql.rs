@@ -3,19 +3,19 @@
 
 use apollo_parser::Parser;
 use apollo_parser::cst::{Definition, OperationDefinition};
-use percent_encoding::percent_decode_str;
 
 use super::Classified;
 use super::members::{Member, Members};
 use crate::access::ReadException;
 use crate::facts::Facts;
+use crate::path::unescaped;
 
 /// A write if a document in the query of a GET may hold anything but queries; `None` where there is no such document.
 pub(super) fn by_get(facts: &Facts<'_>) -> Option<Classified> {
     let query = facts.query?;
-    let path = percent_decode_str(facts.raw_path).decode_utf8_lossy();
+    let path = unescaped(facts.raw_path);
     let endpoint = path.trim_end_matches('/').rsplit(['/', '.', '-']).next()?;
-    let document = endpoint.eq_ignore_ascii_case("graphql").then(|| percent_decode_str(query).decode_utf8_lossy())?;
+    let document = endpoint.eq_ignore_ascii_case("graphql").then(|| unescaped(query))?;
     // In a batch of JSON the words may be spelled with `\u` escapes.
     let changes = CHANGES.iter().any(|word| document.contains(word)) || document.contains("\\u");
     changes.then_some(Classified::write("graphql-by-get"))

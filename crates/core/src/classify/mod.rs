@@ -58,7 +58,9 @@ pub fn classify(facts: &Facts<'_>, rules: &RuleSet) -> Classification {
 
 /// The field by which a client asks for another method than it sends. Frameworks that honour it turn a GET into anything.
 pub(crate) fn overrides_method(facts: &Facts<'_>) -> Option<&'static str> {
-    METHOD_OVERRIDES.iter().find(|name| facts.headers.contains_key(&name.0)).map(|name| name.1)
+    // Most heads hold none of the names, which comparing tells sooner than looking each of them up.
+    let held = facts.headers.keys().any(is_method_override);
+    METHOD_OVERRIDES.iter().find(|name| held && facts.headers.contains_key(&name.0)).map(|name| name.1)
 }
 
 /// Whether a field is one of those by which a client asks for another method than it sends.

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::percent_decode_str;
 
 use super::auth::{self, Auth};
 use super::body::{self, Fields};
@@ -19,7 +18,7 @@ use crate::credential::CredentialName;
 use crate::denial::{Denial, DenialCode};
 use crate::derived::{DerivedTable, DerivedToken};
 use crate::json::Text;
-use crate::path::TokenSegment;
+use crate::path::{TokenSegment, unescaped};
 use crate::placeholder::{PlaceholderTable, Sighting};
 use crate::rule::{Rule, Shape};
 use crate::session::{Session, SessionId};
@@ -147,7 +146,7 @@ pub(super) fn cookies(value: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// One name or value of a query, decoded as forms are.
 pub(super) fn decode(text: &str) -> Cow<'_, str> {
-    percent_decode_str(text).decode_utf8_lossy()
+    unescaped(text)
 }
 
 impl Seen<'_> {

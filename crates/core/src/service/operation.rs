@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::Method;
-use percent_encoding::percent_decode_str;
 
 use crate::access::ReadException;
 use crate::classify::{BodyRule, Classification, Classified, LoginRule, overrides_method};
 use crate::derived::Derivation;
 use crate::facts::Facts;
 use crate::local::LocalAnswer;
+use crate::path::unescaped;
 
 /// One row. Rows that refuse match every spelling of a path that some origin may take for the same; rows that permit match one.
 #[derive(Clone, Copy)]
@@ -231,7 +231,7 @@ impl fmt::Display for Operation {
 
 impl<'a> Asked<'a> {
     pub(super) fn of(facts: &'a Facts<'a>) -> Self {
-        let decoded = percent_decode_str(facts.raw_path).decode_utf8_lossy();
+        let decoded = unescaped(facts.raw_path);
         Self { facts, decoded, any_method: overrides_method(facts).is_some() }
     }
 }
