@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::AccessMode;
 use crate::digest;
 
-use text::{HEX, count, flag, member, number, optional, text, timestamp};
+use text::{HEX, count, flag, member, number, optional, text, timestamp, word};
 
 mod text;
 use crate::session::{SessionId, SessionName};
@@ -294,7 +294,7 @@ impl AuditRecord {
         out.extend_from_slice(b"{\"timestamp\":\"");
         timestamp(out, self.timestamp_ms);
         let id = self.session.as_ref().map(|(id, _)| id.as_str());
-        optional(out, b"\",\"session_id\":", id, limit.short);
+        word(out, b"\",\"session_id\":", id);
         member(out, b",\"service\":", &self.service, limit.short);
         member(out, b",\"method\":", &self.method, limit.short);
         member(out, b",\"path\":", &self.path, limit.long);
@@ -324,13 +324,13 @@ impl AuditRecord {
         optional(out, b",\"session\":", name, limit.short);
         member(out, b",\"host\":", &self.host, limit.host);
         count(out, b",\"port\":", self.port.into());
-        member(out, b",\"protocol\":", self.protocol, limit.short);
+        word(out, b",\"protocol\":", Some(self.protocol));
     }
 
     fn write_decision(&self, limit: Limits, out: &mut Vec<u8>) {
-        optional(out, b",\"access_mode\":", self.access_mode.map(AccessMode::as_str), limit.short);
+        word(out, b",\"access_mode\":", self.access_mode.map(AccessMode::as_str));
         flag(out, b",\"allowed\":", self.allowed);
-        optional(out, b",\"reason\":", self.reason, limit.short);
+        word(out, b",\"reason\":", self.reason);
         optional(out, b",\"rule\":", self.rule.as_deref(), limit.short);
         optional(out, b",\"credential\":", self.credential.as_deref(), limit.short);
     }
@@ -499,13 +499,14 @@ const TALLIES_KEY: &[u8] = b",\"request_bytes\":";
 const INTENT_DURATION: &[u8] = b",\"duration_ms\":0,";
 /// The path as records show it: npm's logout names the token it ends.
 pub fn shown_path(path: &str) -> String {
-    match path.split_once(TOKEN_FOLLOWS) {
-        Some((before, token)) if !token.is_empty() => [before, TOKEN_FOLLOWS, "***"].concat(),
+    let token = TOKEN_FOLLOWS.find(path.as_bytes()).map(|at| at + TOKEN_FOLLOWS.needle().len());
+    match token.and_then(|at| path.split_at_checked(at)) {
+        Some((before, token)) if !token.is_empty() => [before, "***"].concat(),
         _ => path.to_owned(),
     }
 }
 
-const TOKEN_FOLLOWS: &str = "/-/user/token/";
+static TOKEN_FOLLOWS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("/-/user/token/"));
 
 /// A path as long as browsers and most servers take whole.
 const LONG_FIELD: usize = 4096;

@@ -89,7 +89,7 @@ pub struct Proxy {
     derived: DerivedTokens,
     connections: Arc<Semaphore>,
     /// Makes request ids unique across restarts.
-    run: u64,
+    run: String,
     requests: AtomicU64,
 }
 
@@ -132,7 +132,7 @@ impl Proxy {
             seats: Seats::default(),
             derived: DerivedTokens::default(),
             connections: Arc::new(Semaphore::new(limit)),
-            run: RandomState::new().build_hasher().finish(),
+            run: format!("{:016x}-", RandomState::new().build_hasher().finish()),
             requests: AtomicU64::new(0),
         });
         tokio::spawn(sweep(Arc::downgrade(&proxy)));
@@ -192,7 +192,7 @@ impl Proxy {
     /// Opens a request's account.
     fn exchange(&self, seat: Option<&Arc<Seat>>) -> Exchange {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        Exchange::open(&self.audit, seat, format!("{:016x}-{number:x}", self.run))
+        Exchange::open(&self.audit, seat, request_id(&self.run, number))
     }
 
     /// The account of what never enters the data path, with the session's name if it still has one.
@@ -204,6 +204,16 @@ impl Proxy {
         }
         exchange
     }
+}
+
+/// The run and the request's number in hexadecimal.
+fn request_id(run: &str, number: u64) -> String {
+    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    let digit = |place| char::from_digit(u32::try_from(number >> (4 * place) & 15).ok()?, 16);
+    let mut id = String::with_capacity(run.len() + 16);
+    id.push_str(run);
+    id.extend((0..digits).rev().filter_map(digit));
+    id
 }
 
 /// Closes idle upstream connections and forgets ended tokens for as long as the proxy exists.

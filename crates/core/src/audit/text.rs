@@ -13,6 +13,16 @@ pub(super) fn optional(out: &mut Vec<u8>, key: &[u8], value: Option<&str>, limit
     }
 }
 
+/// A word of the program's own, or one of letters and digits: nothing in it can need an escape.
+pub(super) fn word(out: &mut Vec<u8>, key: &[u8], value: Option<&str>) {
+    out.extend_from_slice(key);
+    let Some(value) = value else { return out.extend_from_slice(b"null") };
+    debug_assert!(is_plain(value), "no text of somebody else's");
+    out.push(b'"');
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'"');
+}
+
 pub(super) fn flag(out: &mut Vec<u8>, key: &[u8], value: bool) {
     out.extend_from_slice(key);
     out.extend_from_slice(if value { b"true" } else { b"false" });
@@ -24,6 +34,10 @@ pub(super) fn count(out: &mut Vec<u8>, key: &[u8], value: u64) {
 }
 
 pub(super) fn number(out: &mut Vec<u8>, value: u64) {
+    // Most are small, and of those most are 0.
+    if let Ok(digit @ 0..=9) = u8::try_from(value) {
+        return out.push(b'0' + digit);
+    }
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = value;
@@ -40,13 +54,16 @@ pub(super) fn number(out: &mut Vec<u8>, value: u64) {
 /// A JSON string (RFC 8259 § 7) without any byte a terminal or a line reader would act on.
 pub(super) fn text(out: &mut Vec<u8>, value: &str, limit: usize) {
     out.push(b'"');
-    let plain = value.bytes().take_while(|b| PLAIN[usize::from(*b)]).count();
-    if plain == value.len() && plain <= limit {
+    if value.len() <= limit && is_plain(value) {
         out.extend_from_slice(value.as_bytes());
     } else {
         escaped(out, value, limit);
     }
     out.push(b'"');
+}
+
+fn is_plain(value: &str) -> bool {
+    value.bytes().all(|b| PLAIN[usize::from(b)])
 }
 
 fn escaped(out: &mut Vec<u8>, value: &str, limit: usize) {
