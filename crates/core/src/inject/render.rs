@@ -1,6 +1,7 @@
 //! Rendering a secret in the shape of its rule.
 #![deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing)]
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, Entry, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -153,7 +154,7 @@ impl Swap<'_> {
         for value in entry.iter_mut() {
             let swapped = self.replace(value.as_bytes());
             if *swapped != value.as_bytes() {
-                *value = sensitive(&swapped)?;
+                *value = sensitive(Bytes::copy_from_slice(&swapped))?;
             }
         }
         Ok(())
@@ -170,7 +171,7 @@ impl Swap<'_> {
                 let plain = Zeroizing::new(pair.as_bytes().to_vec());
                 swapped.extend_from_slice(&if ours(pair) { self.replace(&plain) } else { plain });
             }
-            *value = sensitive(&swapped)?;
+            *value = sensitive(Bytes::copy_from_slice(&swapped))?;
         }
         Ok(())
     }
@@ -306,12 +307,12 @@ fn encoded(scheme: &str, user: &str, password: &str) -> Result<HeaderValue, Faul
 }
 
 fn header(pieces: &[&str]) -> Result<HeaderValue, Fault> {
-    sensitive(&Zeroizing::new(pieces.concat().into_bytes()))
+    sensitive(pieces.concat())
 }
 
 /// Marked so that it is neither shown by `Debug` nor indexed by HPACK.
-fn sensitive(bytes: &[u8]) -> Result<HeaderValue, Fault> {
-    let mut value = HeaderValue::from_bytes(bytes).map_err(|_| Fault::NotAHeaderValue)?;
+fn sensitive(bytes: impl Into<Bytes>) -> Result<HeaderValue, Fault> {
+    let mut value = HeaderValue::from_maybe_shared(bytes.into()).map_err(|_| Fault::NotAHeaderValue)?;
     value.set_sensitive(true);
     Ok(value)
 }
