@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use clauderon_api::{CredentialInfo, UnlockedCredential};
@@ -13,7 +13,6 @@ use clauderon_core::credential::CredentialName;
 use clauderon_core::rule::RuleSet;
 use clauderon_core::secret::Secret;
 use clauderon_proxy::snapshot::{Known, Renewed, Resolved, SecretBook};
-use time::OffsetDateTime;
 
 use crate::sources::Reading;
 use crate::sources::env::Environment;
@@ -276,7 +275,7 @@ impl SecretBook for Book {
 
     fn used(&self, name: &CredentialName) {
         if let Some(page) = self.pages.load().by_name.get(name) {
-            page.history.last_used.store(OffsetDateTime::now_utc().unix_timestamp(), Ordering::Relaxed);
+            page.history.last_used.store(unix_seconds(), Ordering::Relaxed);
         }
     }
 
@@ -292,6 +291,11 @@ impl SecretBook for Book {
     ) -> Pin<Box<dyn Future<Output = Renewed> + Send + 'a>> {
         Box::pin(self.asked_again(name, refused))
     }
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn hosts(name: &CredentialName, rules: &RuleSet) -> Vec<String> {

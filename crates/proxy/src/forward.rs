@@ -114,7 +114,7 @@ impl Route<'_> {
         protocol: HeaderValue,
     ) -> Result<(Response<Body>, Option<Upgraded>), Denial> {
         let mut parts = injected.into_parts();
-        headers::fit_version(&mut parts.headers, Version::HTTP_11, &self.origin.authority());
+        headers::fit_version(&mut parts.headers, Version::HTTP_11, self.bucket.authority(self.origin));
         let headers = &mut parts.headers;
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
@@ -161,7 +161,7 @@ impl Route<'_> {
             (Spoken::Http1, _) => return Ok(None),
             _ => {}
         }
-        let io = self.reach.dial(self.origin, Alpn::Http2Allowed).await?;
+        let io = self.dial(Alpn::Http2Allowed).await?;
         if io.is_http2() {
             let connection = self.open_http2(io).await?;
             *spoken = Spoken::Http2;
@@ -209,8 +209,13 @@ impl Route<'_> {
     }
 
     async fn dial_http1(&self) -> Result<Http1, Denial> {
-        let io = self.reach.dial(self.origin, Alpn::Http1Only).await?;
+        let io = self.dial(Alpn::Http1Only).await?;
         Ok(self.open_http1(io))
+    }
+
+    /// Boxed, as it is rare and large: every request's future would have to make room for it, and every tunnel's keep it.
+    async fn dial(&self, alpn: Alpn) -> Result<Dialed, Denial> {
+        Ok(Box::pin(self.reach.dial(self.origin, alpn)).await?)
     }
 
     fn open_http1(&self, io: Dialed) -> Http1 {
@@ -220,19 +225,19 @@ impl Route<'_> {
     /// The request in HTTP/1's form (RFC 9112 § 3.2).
     fn outgoing(&self, request: Request<Counted>) -> Outgoing {
         let (mut parts, body) = request.into_parts();
-        headers::fit_version(&mut parts.headers, Version::HTTP_11, &self.origin.authority());
+        headers::fit_version(&mut parts.headers, Version::HTTP_11, self.bucket.authority(self.origin));
         Outgoing::new(parts, body)
     }
 
     /// The request in HTTP/2's form (RFC 9113 § 8.3.1).
     fn fit_http2(&self, request: Request<Counted>) -> Result<Request<Counted>, Denial> {
         let (mut parts, body) = request.into_parts();
-        let authority = self.origin.authority();
-        headers::fit_version(&mut parts.headers, Version::HTTP_2, &authority);
+        let authority = self.bucket.authority(self.origin);
+        headers::fit_version(&mut parts.headers, Version::HTTP_2, authority);
         parts.version = Version::HTTP_2;
         let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let scheme = self.origin.scheme.as_str();
-        let uri = Uri::builder().scheme(scheme).authority(authority.as_str()).path_and_query(path).build();
+        let uri = Uri::builder().scheme(scheme).authority(authority.as_bytes()).path_and_query(path).build();
         parts.uri = uri.map_err(|_| Denial::new(DenialCode::Internal, "the request target cannot be rebuilt"))?;
         Ok(Request::from_parts(parts, body))
     }

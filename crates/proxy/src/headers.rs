@@ -71,7 +71,7 @@ fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
 }
 
 /// Makes a head fit the version it goes out in: `Host` and one `Cookie` line for HTTP/1, `:authority` for HTTP/2 (RFC 9113 § 8.3.1, § 8.2.3).
-pub(crate) fn fit_version(headers: &mut HeaderMap, version: Version, authority: &str) {
+pub(crate) fn fit_version(headers: &mut HeaderMap, version: Version, authority: &HeaderValue) {
     if version == Version::HTTP_2 {
         headers.remove(HOST);
         return;
@@ -80,8 +80,8 @@ pub(crate) fn fit_version(headers: &mut HeaderMap, version: Version, authority: 
         // RFC 9110 § 10.1.4: in HTTP/1 the field concerns this connection, and must say so.
         headers.insert(CONNECTION, HeaderValue::from_static("TE"));
     }
-    if let Ok(host) = HeaderValue::from_str(authority) {
-        headers.insert(HOST, host);
+    if headers.get(HOST) != Some(authority) {
+        headers.insert(HOST, authority.clone());
     }
     if headers.get_all(COOKIE).iter().nth(1).is_some() {
         let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
@@ -144,7 +144,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(COOKIE, "a=1".parse().unwrap());
         headers.append(COOKIE, "b=2".parse().unwrap());
-        fit_version(&mut headers, Version::HTTP_11, "h");
+        fit_version(&mut headers, Version::HTTP_11, &HeaderValue::from_static("h"));
         assert_eq!(headers[COOKIE], "a=1; b=2");
     }
 }

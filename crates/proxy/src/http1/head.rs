@@ -134,7 +134,8 @@ fn parse_target(head: &Bytes, target: &str, method: &Method, limits: &Limits) ->
 }
 
 pub(crate) fn parse_fields(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Denial> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    // Room for one more: setting a field grows a full map, even where it only replaces.
+    let mut headers = HeaderMap::with_capacity(fields.len() + 1);
     for field in fields {
         let name =
             HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("a field name that is no token"))?;

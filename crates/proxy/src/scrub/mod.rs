@@ -22,6 +22,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
 use crate::body::Body;
+use crate::http1::head::decimal;
 use crate::session::Seat;
 use body::{Collected, ScrubbedBody};
 use codings::Coding;
@@ -172,7 +173,10 @@ impl Scrub {
         })?;
         Ok(match collected {
             Collected::Whole(bytes) => {
-                parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+                let told = parts.headers.get(CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes()));
+                if told != Some(bytes.len() as u64) {
+                    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+                }
                 Response::from_parts(parts, Body::Full(bytes))
             }
             Collected::Begun(body) => {

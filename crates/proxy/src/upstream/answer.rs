@@ -1,9 +1,11 @@
 //! HTTP/1 answer heads: read as they come, refused when their framing could be read two ways (RFC 9112 §§ 4, 6.3).
 
 use std::mem::MaybeUninit;
+use std::sync::LazyLock;
 
 use bytes::BytesMut;
 use http::{HeaderMap, Method, StatusCode, Version};
+use memchr::memmem::Finder;
 
 use crate::http1::decode::BodyDecoder;
 use crate::http1::head::{Framing, framing, lists, parse_fields};
@@ -46,7 +48,7 @@ pub(crate) fn take_answer(buffer: &mut BytesMut, method: &Method) -> Result<Opti
 
 /// The length of the head, once its empty line is there. Until then, what has come must at least look like an answer.
 fn find_end(buffer: &[u8]) -> Result<Option<usize>, String> {
-    if let Some(at) = memchr::memmem::find(buffer, b"\r\n\r\n") {
+    if let Some(at) = EMPTY_LINE.find(buffer) {
         return Ok(Some(at + 4));
     }
     if buffer.len() > MAX_HEAD {
@@ -68,6 +70,8 @@ fn parse<'h, 'b>(
     let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(parsed, head, slots);
     status.map_err(|error| format!("what is no HTTP/1 answer: {error}"))
 }
+
+static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 /// Long enough for the cookie collections some origins send.
 const MAX_HEAD: usize = 256 * 1024;

@@ -1,11 +1,12 @@
 //! Upstream connections kept for the next request: by session and origin, so that two sessions never share one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use clauderon_core::host::Origin;
 use clauderon_core::session::SessionId;
+use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::http1::Http1;
@@ -23,6 +24,8 @@ pub(crate) type Identity = u64;
 pub(crate) struct Bucket {
     /// Last in, first out: the warmest connection first, the others may go idle.
     idle: Mutex<Vec<Http1>>,
+    /// The origin, as a `Host` field spells it.
+    authority: OnceLock<HeaderValue>,
     /// With the moment it was last asked for.
     http2: Mutex<Option<(Http2, Instant)>>,
     /// Only one request at a time finds out whether the origin speaks HTTP/2 (single flight).
@@ -73,6 +76,12 @@ impl Pool {
 }
 
 impl Bucket {
+    /// The `Host` field of requests to `origin`, whose bucket this is.
+    pub(crate) fn authority(&self, origin: &Origin) -> &HeaderValue {
+        let spelled = || HeaderValue::try_from(origin.authority()).expect("a host and a port are visible ASCII");
+        self.authority.get_or_init(spelled)
+    }
+
     /// The most recently used connection that still works.
     pub(crate) fn take_http1(&self) -> Option<Http1> {
         loop {
