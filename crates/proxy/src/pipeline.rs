@@ -141,7 +141,6 @@ async fn forward(
     let answered = send(route, injected, body, upgrade.as_ref()).await?;
     let again = match spare {
         Some(spare) if answered.status() == StatusCode::UNAUTHORIZED => {
-            // Rare: it shall not make every request's future larger.
             Box::pin(spare.renewed(call, exchange)).await?
         }
         _ => None,
@@ -180,7 +179,8 @@ async fn send(
     let body = injected.take_body().map_or(body, Body::Full);
     match upgrade {
         None => Ok(respond::Answered::plain(route.send(injected, body).await?)),
-        Some(key) => websocket::upgrade(route, injected, key).await,
+        // Rare: it shall not make every request's future larger.
+        Some(key) => Box::pin(websocket::upgrade(route, injected, key)).await,
     }
 }
 
@@ -188,7 +188,7 @@ async fn send(
 struct Filled {
     injected: Injected,
     scrub: Option<Scrub>,
-    spare: Option<Spare>,
+    spare: Option<Box<Spare>>,
 }
 
 impl Filled {
@@ -256,7 +256,7 @@ fn put_in(
     };
     scrub::narrow_codings(&mut parts.headers);
     let renewable = given.iter().flatten().any(|given| given.renewable);
-    let spare = renewable.then(|| Spare::new(&plan, &parts, given, &scrub));
+    let spare = renewable.then(|| Box::new(Spare::new(&plan, &parts, given, &scrub)));
     let injected = plan.apply(parts, body, Given::secrets(given))?;
     let scrub = injected.auth_injected().then_some(scrub);
     scrub.iter().for_each(|scrub| call.interim.scrub_with(scrub));

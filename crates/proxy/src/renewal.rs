@@ -50,15 +50,20 @@ impl Spare {
     }
 
     /// Adds the body, which is remembered as it is sent if it is short and there is room.
-    pub(crate) fn with(spare: Option<Self>, body: Body, seat: &Seat) -> (Option<Self>, Body) {
-        let Some(spare) = spare else { return (None, body) };
+    pub(crate) fn with(spare: Option<Box<Self>>, body: Body, seat: &Seat) -> (Option<Box<Self>>, Body) {
+        let Some(mut spare) = spare else { return (None, body) };
         let (kept, body) = SpareBody::of(body, seat);
-        (Some(Self { body: kept, ..spare }), body)
+        spare.body = kept;
+        (Some(spare), body)
     }
 
     /// Has the credentials read again, and gives the request with the new secrets; `None` if they are the same, or the request
     /// cannot be sent again.
-    pub(crate) async fn renewed(mut self, call: &Call<'_>, exchange: &mut Exchange) -> Result<Option<Again>, Denial> {
+    pub(crate) async fn renewed(
+        mut self: Box<Self>,
+        call: &Call<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Again>, Denial> {
         if !self.read_again(call, exchange).await {
             return Ok(None);
         }

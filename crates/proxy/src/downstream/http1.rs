@@ -181,7 +181,7 @@ impl Http1<'_> {
     async fn reply(&self, asked: Asked, reply: Reply, close: bool) -> Next {
         let (parts, body) = reply.response.into_parts();
         if let Some(upstream) = reply.upgraded {
-            return self.switch(&parts.headers, upstream, body).await;
+            return Box::pin(self.switch(&parts.headers, upstream, body)).await;
         }
         let end = asked.body_end(parts.status, &parts.headers, &body.size_hint());
         let close = close || end == BodyEnd::Close;
