@@ -63,8 +63,25 @@ pub(super) fn text(out: &mut Vec<u8>, value: &str, limit: usize) {
 }
 
 fn is_plain(value: &str) -> bool {
-    value.bytes().all(|b| PLAIN[usize::from(b)])
+    let (words, rest) = value.as_bytes().as_chunks();
+    words.iter().all(|word| is_plain_word(u64::from_ne_bytes(*word))) && rest.iter().all(|b| PLAIN[usize::from(*b)])
 }
+
+/// [`PLAIN`] for eight bytes at once: no byte has its top bit set, lies below the space, or is one of the three exceptions.
+const fn is_plain_word(word: u64) -> bool {
+    // Where no byte has its top bit set, a byte is less than `n` exactly if that bit shows after `n` is taken away; a borrow
+    // comes from a lower byte that is less itself.
+    const fn below(word: u64, n: u64) -> u64 {
+        word.wrapping_sub(EACH * n) & !word
+    }
+    let quote = below(word ^ (EACH * b'"' as u64), 1);
+    let backslash = below(word ^ (EACH * b'\\' as u64), 1);
+    let delete = below(word ^ (EACH * 0x7f), 1);
+    (word | below(word, 0x20) | quote | backslash | delete) & (EACH << 7) == 0
+}
+
+/// The number one in each of eight bytes.
+const EACH: u64 = u64::MAX / 0xff;
 
 fn escaped(out: &mut Vec<u8>, value: &str, limit: usize) {
     let begin = out.len();
@@ -140,3 +157,27 @@ const PLAIN: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn eight_bytes_at_once_are_judged_as_one_by_one(
+            bytes in proptest::array::uniform8(prop_oneof![0x1e_u8..0x24, 0x5b_u8..0x5e, 0x7d_u8..0x82, any::<u8>(), Just(b'a')])
+        ) {
+            let one_by_one = bytes.iter().all(|b| PLAIN[usize::from(*b)]);
+            prop_assert_eq!(is_plain_word(u64::from_ne_bytes(bytes)), one_by_one);
+        }
+
+        #[test]
+        fn bytes_beside_the_bounds_are_judged_as_one_by_one(at in 0_usize..8, byte in any::<u8>()) {
+            let mut bytes = *b"abcdefgh";
+            bytes[at] = byte;
+            prop_assert_eq!(is_plain_word(u64::from_ne_bytes(bytes)), PLAIN[usize::from(byte)]);
+        }
+    }
+}
