@@ -56,7 +56,7 @@ pub fn plan(
     if seen.is_empty() {
         return Ok(Plan(unasked(&permit, parts, body, session)));
     }
-    let rules = Rules { permit: &permit, path: CanonicalPath::parse(parts.uri.path()).ok() };
+    let rules = Rules { permit: &permit, path: parts.uri.path() };
     let changes = rules.swapping(&seen, session).map_err(|stray| {
         let known = permit.rules().iter().any(|rule| rule.credential == *stray.credential);
         misdirected(permit.origin(), known, stray, session)
@@ -205,7 +205,7 @@ fn unasked(permit: &Permit, parts: &Parts, body: Option<&Bytes>, session: &Sessi
 /// The rules a request's placeholders are swapped by: the permit's, and each derived token's own.
 struct Rules<'a> {
     permit: &'a Permit,
-    path: Option<CanonicalPath<'a>>,
+    path: &'a str,
 }
 
 impl Rules<'_> {
@@ -227,7 +227,10 @@ impl Rules<'_> {
     }
 
     fn of<'a>(&'a self, seen: &'a Seen<'_>) -> impl Iterator<Item = &'a Arc<Rule>> {
-        let own = seen.derived.into_iter().flat_map(|token| token.rules(self.permit.origin(), self.path));
+        let own = seen
+            .derived
+            .into_iter()
+            .flat_map(|token| token.rules(self.permit.origin(), CanonicalPath::parse(self.path).ok()));
         let permitted = self.permit.rules().iter().filter(|_| seen.derived.is_none());
         own.chain(permitted)
     }

@@ -140,9 +140,7 @@ async fn forward(
     let (spare, body) = Spare::with(spare, body, call.seat);
     let answered = send(route, injected, body, upgrade.as_ref()).await?;
     let again = match spare {
-        Some(spare) if answered.status() == StatusCode::UNAUTHORIZED => {
-            Box::pin(spare.renewed(call, exchange)).await?
-        }
+        Some(spare) if answered.status() == StatusCode::UNAUTHORIZED => Box::pin(spare.renewed(call, exchange)).await?,
         _ => None,
     };
     let Some(Again { injected, body, scrub }) = again else {
