@@ -181,8 +181,10 @@ async fn a_list_of_hosts_holds_inside_for_clients_with_and_without_a_proxy() {
         assert!(closed.stdout.contains("--allow-host api.github.com"), "{}", closed.all());
     }
     assert_eq!(origin.log().count(), before);
-    let denied = rig.audit().into_iter().filter(|line| line.get("reason") == "host_not_allowed").count();
-    assert_eq!(denied, 9, "{:#?}", rig.audit());
+    let denied = || rig.audit().into_iter().filter(|line| line.get("reason") == "host_not_allowed").count();
+    // A line is written when its answer has been given.
+    wait::until("the last refusal's line", || (denied() >= 9).then_some(())).await;
+    assert_eq!(denied(), 9, "{:#?}", rig.audit());
 }
 
 #[tokio::test]
