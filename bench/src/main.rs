@@ -26,7 +26,7 @@ fn main() -> Result<()> {
         let mut peers =
             options.peers.iter().map(|kind| bench.peer(kind, &options.clauderon)).collect::<Result<Vec<_>>>()?;
         for peer in &peers {
-            results.start_rss(&peer.name, process::rss_kib(peer.pid)?);
+            results.start_rss(&peer.name, peer.start_rss_kib);
         }
         for (at, mode) in options.modes.iter().enumerate() {
             // A B C, then C B A: a drift of the machine falls on all alike.

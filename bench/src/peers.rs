@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clauderon_bench::job::{self, Mode, Via};
-use clauderon_bench::process::Owned;
+use clauderon_bench::process::{self, Owned};
 use clauderon_bench::tls;
 
 /// A scratch directory with the run's certificates, and the origin.
@@ -32,6 +32,8 @@ pub struct Peer {
     pub ca: PathBuf,
     /// What its clients send: a placeholder.
     pub authorization: String,
+    /// Resident memory when it had started, before anything was asked of it, KiB.
+    pub start_rss_kib: u64,
     log: PathBuf,
     _process: Option<Owned>,
 }
@@ -76,6 +78,7 @@ impl Bench {
             via: Via::Reverse { tls: self.tls, plain: self.plain },
             ca: self.dir.join("origin-ca.pem"),
             authorization: format!("Bearer {SECRET}"),
+            start_rss_kib: 0,
             log: self.dir.join("origin.log"),
             _process: None,
         }
@@ -97,7 +100,7 @@ impl Bench {
         let process = Owned(command.spawn().context("haproxy does not start")?);
         listening(tls, &log)?;
         let via = Via::Reverse { tls, plain };
-        Ok(self.peer_of("haproxy", process, via, self.dir.join("proxy-ca.pem"), log))
+        self.peer_of("haproxy", process, via, self.dir.join("proxy-ca.pem"), log)
     }
 
     fn haproxy_config(&self, tls: SocketAddr, plain: SocketAddr) -> String {
@@ -124,7 +127,7 @@ impl Bench {
         let (process, ports) = ready(command, &log)?;
         let addr = loopback(*ports.first().context("hudsucker named no port")?);
         let via = Via::Forward { addr, authorization: None };
-        Ok(self.peer_of("hudsucker", process, via, self.dir.join("proxy-ca.pem"), log))
+        self.peer_of("hudsucker", process, via, self.dir.join("proxy-ca.pem"), log)
     }
 
     /// The real daemon: policy, injection and audit on, called with a session's token and placeholder.
@@ -146,6 +149,7 @@ impl Bench {
         daemon.stdout(File::create(&log)?).stderr(File::create(&log)?);
         let process = Owned(daemon.spawn()?);
         listening(addr, &log)?;
+        let start_rss_kib = process::rss_kib(process.0.id())?;
         succeed(command(&["create", "--name", "bench", "--no-agent", "--backend", "local"]))?;
         let variables: serde_json::Value =
             serde_json::from_str(&succeed(command(&["env", "bench", "--format", "json"]))?)?;
@@ -154,8 +158,8 @@ impl Bench {
         let placeholder = format!("Bearer {}", variable(SECRET_ENV)?);
         ensure!(!placeholder.contains(SECRET), "the session was given the real credential");
         let via = Via::Forward { addr, authorization: Some(authorization) };
-        let peer = self.peer_of(name, process, via, home.join("proxy-ca.pem"), log);
-        Ok(Peer { authorization: placeholder, ..peer })
+        let peer = self.peer_of(name, process, via, home.join("proxy-ca.pem"), log)?;
+        Ok(Peer { authorization: placeholder, start_rss_kib, ..peer })
     }
 
     fn clauderon_config(&self, audit: bool) -> String {
@@ -173,9 +177,11 @@ impl Bench {
         )
     }
 
-    fn peer_of(&self, name: &str, process: Owned, via: Via, ca: PathBuf, log: PathBuf) -> Peer {
+    fn peer_of(&self, name: &str, process: Owned, via: Via, ca: PathBuf, log: PathBuf) -> Result<Peer> {
+        let start_rss_kib = process::rss_kib(process.0.id())?;
         let authorization = "Bearer placeholder-placeholder-placeholder".to_owned();
-        Peer { name: name.into(), pid: process.0.id(), via, ca, authorization, log, _process: Some(process) }
+        let (name, pid) = (name.into(), process.0.id());
+        Ok(Peer { name, pid, via, ca, authorization, start_rss_kib, log, _process: Some(process) })
     }
 }
 
