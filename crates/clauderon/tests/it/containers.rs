@@ -320,7 +320,7 @@ async fn a_users_session_is_that_user(kind: Kind) {
     std::fs::copy(env!("CARGO_BIN_EXE_clauderon"), &binary).unwrap();
     std::fs::create_dir_all(&home).unwrap();
     std::fs::create_dir_all(project.join(".git")).unwrap();
-    std::fs::write(home.join("proxy.toml"), "http_port = 0\nkubectl_proxy_port = 0\n").unwrap();
+    std::fs::write(home.join("proxy.toml"), "http_port = 0\nkubectl_proxy_port = 0\ntalos_gateway_port = 0\n").unwrap();
     give(dir.path());
     let run = |words: &[&str]| {
         let user = ["--reuid", USER, "--regid", USER, "--clear-groups"].map(String::from);
