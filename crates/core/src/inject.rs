@@ -12,6 +12,7 @@ mod render;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::request::Parts;
 use smallvec::SmallVec;
 
@@ -24,7 +25,6 @@ use crate::rule::{InjectPolicy, Rule, RuleSet};
 use crate::secret::Secret;
 use crate::session::Session;
 
-pub(crate) use body::may_stand_in_it as may_stand_in_body;
 pub use change::Change;
 pub use look::InForce;
 use look::Seen;
@@ -40,8 +40,13 @@ pub struct Injected {
     body: Option<Bytes>,
 }
 
+/// Whether a placeholder may stand in the request's body, so that it must be read before the secret is put in.
+pub fn reads_body(permit: &Permit, headers: &HeaderMap) -> bool {
+    permit.derivation().is_some() || body::may_stand_in_it(headers, permit.rules())
+}
+
 /// Looks through a permitted request for placeholders and decides what its rules do. `body` is the whole of it where
-/// [`Permit::reads_body`] says so.
+/// [`reads_body`] says so.
 ///
 /// A placeholder that is another session's, or stands anywhere but on the surface of a rule for this request, is a denial.
 #[expect(clippy::needless_pass_by_value, reason = "a permit is good for one request")]

@@ -12,7 +12,6 @@ use crate::denial::{Denial, DenialCode};
 use crate::derived::Derivation;
 use crate::facts::Facts;
 use crate::host::{HostPattern, Origin};
-use crate::inject;
 use crate::local::LocalAnswer;
 use crate::rule::{Rule, RuleSet};
 use crate::service;
@@ -27,7 +26,6 @@ pub struct Permit {
     rules: Vec<Arc<Rule>>,
     narrowing: Option<Narrowing>,
     derivation: Option<&'static Derivation>,
-    reads_body: bool,
 }
 
 /// What is known of a request's class without its body, where the body would change nothing about the decision: in read-write a
@@ -55,16 +53,13 @@ pub fn decide(
     check_class(facts, classified, session, settings)?;
     check_closed(facts, session, rules, settings)?;
     check_form(facts, rules)?;
-    let rules_here: Vec<_> = rules.matching(facts).cloned().collect();
-    let derivation = service::derivation(facts, rules);
     Ok(Permit {
         classified,
         service: rules.service_of(facts.origin).cloned().or_else(|| answering(classified).map(Into::into)),
         origin: facts.origin.clone(),
-        reads_body: derivation.is_some() || inject::may_stand_in_body(facts, &rules_here),
-        rules: rules_here,
+        rules: rules.matching(facts).cloned().collect(),
         narrowing: classified.narrowing.filter(|_| reads_only(session)),
-        derivation,
+        derivation: service::derivation(facts, rules),
     })
 }
 
@@ -119,11 +114,6 @@ impl Permit {
     /// What the request must lose before it goes out.
     pub fn narrowing(&self) -> Option<Narrowing> {
         self.narrowing
-    }
-
-    /// Whether a placeholder may stand in the body, so that it must be read before the secret is put in.
-    pub fn reads_body(&self) -> bool {
-        self.reads_body
     }
 
     /// The tokens that the answer may hold.

@@ -103,7 +103,9 @@ impl Case<'_> {
     }
 
     fn permitted(&self, told: Explanation, permit: Permit, parts: Parts, body: Option<&str>) -> Explanation {
-        let body = body.filter(|_| permit.reads_body()).map(|body| Bytes::copy_from_slice(body.as_bytes()));
+        let body = body
+            .filter(|_| inject::reads_body(&permit, &parts.headers))
+            .map(|body| Bytes::copy_from_slice(body.as_bytes()));
         let body = body.as_ref();
         let reason = || format!("{} permits a {}", self.session.mode, told.class);
         let told = Explanation {

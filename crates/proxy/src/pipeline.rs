@@ -8,7 +8,7 @@ use clauderon_core::classify::{Classification, classify};
 use clauderon_core::denial::{Denial, DenialCode};
 use clauderon_core::facts::Facts;
 use clauderon_core::host::Origin;
-use clauderon_core::inject::{Change, Injected, Plan};
+use clauderon_core::inject::{self, Change, Injected, Plan};
 use clauderon_core::local;
 use clauderon_core::policy::{decide, settle};
 use http::request::Parts;
@@ -94,7 +94,7 @@ async fn attempt(
         None => body,
         Some(narrowing) => buffer::narrow(narrowing, &mut parts, body)?,
     };
-    let body = if permit.reads_body() {
+    let body = if inject::reads_body(&permit, &parts.headers) {
         exchange.hold_body(snapshot.settings.limits.header_timeout).await?;
         Box::pin(buffer::hold(&parts.headers, body, call)).await?
     } else {

@@ -17,7 +17,7 @@ use crate::credential::CredentialKind;
 use crate::denial::{Denial, DenialCode};
 use crate::facts::Facts;
 use crate::host::{Authority, Scheme};
-use crate::inject::{InForce, Injected, plan};
+use crate::inject::{self, InForce, Injected, plan};
 use crate::placeholder::{PlaceholderTable, variants};
 use crate::policy::{Permit, decide};
 use crate::rule::RuleSet;
@@ -102,7 +102,7 @@ impl Bench {
     /// What goes out, with `real` for the credential.
     fn run(&self, asked: &Asked<'_>, session: &Session, real: &str) -> Result<Sent, Denial> {
         let (parts, permit) = self.permit(asked, session);
-        let body = permit.reads_body().then(|| Bytes::copy_from_slice(asked.body.as_bytes()));
+        let body = inject::reads_body(&permit, &parts.headers).then(|| Bytes::copy_from_slice(asked.body.as_bytes()));
         let in_force = InForce { credentials: &self.credentials, derived: &self.derived, now: self.now };
         let plan = plan(permit, &parts, body.as_ref(), session, in_force)?;
         let token = plan.changes().iter().find_map(|change| change.derived().cloned());
@@ -442,8 +442,8 @@ fn every_spelling_of_an_endpoint_is_read() {
             asked.method
         );
     }
-    let (_, permit) = bench.permit(&post("https://api.openai.com/v1/responses", &[], "{}"), &own());
-    assert!(permit.derivation().is_none() && !permit.reads_body());
+    let (parts, permit) = bench.permit(&post("https://api.openai.com/v1/responses", &[], "{}"), &own());
+    assert!(permit.derivation().is_none() && !inject::reads_body(&permit, &parts.headers));
 }
 
 #[test]

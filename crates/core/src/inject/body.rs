@@ -13,7 +13,6 @@ use zeroize::Zeroizing;
 
 use super::render::{Fault, escaped};
 use crate::classify::{Members, form_pairs};
-use crate::facts::Facts;
 use crate::json::{self, Text, quoted};
 use crate::placeholder::looks_like_one;
 use crate::policy::Permit;
@@ -45,8 +44,8 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Fields {
 
 /// Whether one of `rules` has a placeholder stand in the body, and this request may send one that can be read. A login is read
 /// whatever it says to be.
-pub(crate) fn may_stand_in_it(facts: &Facts<'_>, rules: &[Arc<Rule>]) -> bool {
-    let reads = |(_, user): (&str, Option<&BodyUser>)| user.is_some() || media_type(facts.headers).is_some();
+pub(super) fn may_stand_in_it(headers: &HeaderMap, rules: &[Arc<Rule>]) -> bool {
+    let reads = |(_, user): (&str, Option<&BodyUser>)| user.is_some() || media_type(headers).is_some();
     rules.iter().any(|rule| rule.shape.body_field().is_some_and(reads))
 }
 
